@@ -1,0 +1,8 @@
+"""bocb_mm: backbone-optimizer coupling bias (BOCB) on the OpenMMLab stack.
+
+Importing this package imports neither torch nor mmengine, so that reports can be read on a laptop.
+The parts: :mod:`bocb_mm.optimizers`, :mod:`bocb_mm.backbones`, :mod:`bocb_mm.metrics`,
+:mod:`bocb_mm.search`, :mod:`bocb_mm.report`. In an MM config, ``type='bocb_mm.<name>'`` is enough.
+"""
+
+__version__ = '0.1.0'

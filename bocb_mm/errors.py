@@ -1,0 +1,80 @@
+"""The one exception that means "the user can mend this", and how a tool shows it."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+_F = TypeVar('_F', bound=Callable[..., Any])
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: one line that names the value, what was expected, the mend.
+
+    Tools print the line without a traceback and exit with status 2. Library code raises it like
+    any exception.
+    """
+
+
+class UnknownNameError(UserError, KeyError):
+    """A name that a catalog does not have; made by :func:`unknown_name`.
+
+    It takes one message, because mmengine wraps errors by calling ``type(error)(message)``.
+    """
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0])
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = '') -> UnknownNameError:
+    """The error for a name that a catalog does not have, with the nearest names in it.
+
+    Args:
+        kind: What was looked up, e.g. ``'optimizer'``.
+        name: The name as given.
+        known: All names the catalog has.
+        hint: The mend, e.g. the command that lists the names.
+
+    Returns:
+        The error, to be raised by the caller.
+
+    Example:
+        >>> print(unknown_name('optimizer', 'adanw', ['AdamW', 'SGD']))
+        unknown optimizer 'adanw'; did you mean AdamW?
+    """
+    near = nearest(name, known)
+    text = f'unknown {kind} {name!r}'
+    if near:
+        text += f'; did you mean {", ".join(near)}?'
+    if hint:
+        text += f' ({hint})'
+    return UnknownNameError(text)
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
+    """Names in ``known`` closest to ``name``, upper and lower case alike, best first.
+
+    Example:
+        >>> nearest('adanw', ['AdamW', 'Adan', 'SGD'])
+        ['AdamW', 'Adan']
+    """
+    by_lower = {k.lower(): k for k in known}
+    hits = difflib.get_close_matches(name.lower(), list(by_lower), n=n, cutoff=0.5)
+    return [by_lower[h] for h in hits]
+
+
+def one_line_errors(main: _F) -> _F:
+    """Decorate a tool's ``main``: a :class:`UserError` becomes one line on stderr and exit status 2."""
+
+    @functools.wraps(main)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return main(*args, **kwargs)
+        except UserError as error:
+            print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+            sys.exit(2)
+
+    return wrapped  # type: ignore[return-value]

@@ -1,0 +1,65 @@
+"""Writing files so that a reader sees the old content or the new one, never a part of it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def atomic_open(path: str | os.PathLike[str], mode: str = 'w') -> Iterator[IO]:
+    """Open a file whose content appears under ``path`` only when the block ends without error.
+
+    The content goes to a temporary file in the same directory, is flushed to the disk (fsync) and
+    renamed. On an error, ``path`` keeps what it had and the temporary file is removed.
+
+    Args:
+        path: The file to write. Its directory must exist.
+        mode: ``'w'`` for UTF-8 text, ``'wb'`` for bytes.
+
+    Yields:
+        The temporary file, open for writing.
+
+    Raises:
+        OSError: The directory is missing, read-only or full.
+
+    Example:
+        >>> with atomic_open(path) as f:  # doctest: +SKIP
+        ...     f.write('all or nothing')
+    """
+    path = Path(path)
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+    try:
+        with os.fdopen(fd, mode, encoding=None if 'b' in mode else 'utf-8') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp made it private to its owner
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename durable; some network file systems refuse, and then there is nothing to do."""
+    with suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` to ``path`` whole or not at all; see :func:`atomic_open`."""
+    with atomic_open(path) as file:
+        file.write(text)

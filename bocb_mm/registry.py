@@ -1,0 +1,77 @@
+"""Child registries of mmengine, scope ``bocb_mm``.
+
+``type='bocb_mm.LARS'`` resolves in any MM config without ``custom_imports``: mmengine imports
+``bocb_mm.registry`` when it meets the scope, and ``locations`` says which module of ours to import
+when a name is first asked for. Nothing is registered under a bare name of another package.
+Names are looked up without regard to case; an unknown one raises with the nearest names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine import registry as mmengine_registry
+from mmengine.registry import Registry
+
+from bocb_mm.errors import UnknownNameError, unknown_name
+
+SCOPE = 'bocb_mm'
+
+
+class CatalogRegistry(Registry):
+    """A registry that ignores case, asks ``bocb_mm.<library>.<name>`` of its libraries, and raises.
+
+    A library is a function that takes the name behind ``<library>.`` and returns what builds it,
+    so that e.g. ``bocb_mm.timm.muon`` works without a row for every name timm has.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.libraries: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any:
+        """What ``key`` names: ours first, then a library's, then mmengine's own.
+
+        Raises:
+            UnknownNameError: Nobody knows the name.
+        """
+        self.import_from_location()
+        if key in self.module_dict:
+            return self.module_dict[key]
+        for name, entry in self.module_dict.items():
+            if name.lower() == key.lower():
+                return entry
+        library, dot, rest = key.partition('.')
+        if dot and library in self.libraries:
+            return self.libraries[library](rest)
+        found = super().get(key)
+        if found is None:
+            raise unknown_name(self.name, key, self.module_dict, f'{SCOPE} has {len(self)}')
+        return found
+
+    def __contains__(self, key: str) -> bool:
+        try:
+            return self.get(key) is not None
+        except UnknownNameError:
+            return False
+
+
+def _child(name: str, parent: Registry, *locations: str) -> CatalogRegistry:
+    return CatalogRegistry(name, parent=parent, scope=SCOPE, locations=list(locations))
+
+
+OPTIMIZERS = _child('optimizer', mmengine_registry.OPTIMIZERS, 'bocb_mm.optimizers.register')
+OPTIM_WRAPPERS = _child(
+    'optim wrapper', mmengine_registry.OPTIM_WRAPPERS, 'bocb_mm.optim_wrappers'
+)
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'optim wrapper constructor',
+    mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS,
+    'bocb_mm.optim_wrappers',
+)
+MODELS = _child('model', mmengine_registry.MODELS, 'bocb_mm.backbones.register')
+HOOKS = _child('hook', mmengine_registry.HOOKS, 'bocb_mm.hooks')
+DATASETS = _child('dataset', mmengine_registry.DATASETS, 'bocb_mm.datasets')
+TRANSFORMS = _child('transform', mmengine_registry.TRANSFORMS, 'bocb_mm.datasets')
+DATA_SAMPLERS = _child('data sampler', mmengine_registry.DATA_SAMPLERS, 'bocb_mm.datasets')
+METRICS = _child('metric', mmengine_registry.METRICS, 'bocb_mm.datasets')

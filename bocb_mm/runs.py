@@ -1,0 +1,248 @@
+"""RunRecord: what one training leaves behind in ``run.json``, and how it is found again.
+
+No torch and no mmengine here: the report reads records on machines that have neither.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bocb_mm.errors import UserError
+from bocb_mm.files import atomic_write_text
+
+SCHEMA_VERSION = 1
+FILE_NAME = 'run.json'
+STATUSES = ('running', 'completed', 'diverged', 'failed', 'interrupted')
+TASKS = ('classification', 'detection', 'pose')
+
+
+class RunRecordError(UserError):
+    """A ``run.json`` that cannot be read: the path and the reason are in the message."""
+
+
+@dataclass
+class RunRecord:
+    """One training run.
+
+    Attributes:
+        task: One of :data:`TASKS`.
+        dataset: Name of the data set, e.g. ``'cifar100'``, ``'imagenet'``, ``'coco'``.
+        backbone: The paper's short name (``'R-50'``) or, outside the catalog, the registry type.
+        optimizer: The paper's name (``'SGD'``) or, outside the catalog, the registry type.
+        lr: Base learning rate as configured, before schedule and multipliers.
+        weight_decay: Weight decay as configured.
+        pretraining: Name of the pre-training the run started from, ``''`` for random weights.
+        recipe: Name of the training recipe, e.g. ``'rsb-a2'``.
+        seed: Random seed.
+        status: One of :data:`STATUSES`.
+        optimizer_settings: Every argument the optimizer was built with.
+        metric: Name of the headline metric, e.g. ``'accuracy/top1'``; larger is better.
+        gamma: Threshold of eq. 1 for this table; ``None`` leaves it to the report.
+        evaluations: One dict an evaluation: ``epoch``, ``iteration`` and the metrics by name.
+        best: Largest value of ``metric``; ``None`` before the first evaluation.
+        last: Latest value of ``metric``.
+        epochs: Epochs done.
+        max_epochs: Epochs planned.
+        iterations: Iterations done.
+        losses: ``[iteration, loss]`` pairs, thinned.
+        seconds_per_iteration: Median, in s, without data-free warm-up.
+        optimizer_step_ms: Median time of ``optimizer.step()``, in ms.
+        peak_memory_mb: Peak memory, in MiB: of the CUDA allocator, or of the process on a CPU.
+        n_parameters: Number of weights of the model.
+        n_trainable: Number of those that are trained.
+        versions: Package name to version.
+        config: Name of the config file's stem.
+        config_hash: SHA-256 (first 16 hex digits) of the resolved config without paths and seed.
+        started: Start, ISO 8601 with time zone.
+        finished: End, ISO 8601 with time zone, ``''`` while running.
+        message: Why it failed, diverged or was interrupted, ``''`` otherwise.
+        warnings: Problems that did not end the run, e.g. a layer-metrics snapshot that failed.
+        schema_version: Version of this list of fields.
+    """
+
+    task: str
+    dataset: str
+    backbone: str
+    optimizer: str
+    lr: float | None = None
+    weight_decay: float | None = None
+    pretraining: str = ''
+    recipe: str = ''
+    seed: int | None = None
+    status: str = 'running'
+    optimizer_settings: dict[str, Any] = field(default_factory=dict)
+    metric: str = ''
+    gamma: float | None = None
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+    best: float | None = None
+    last: float | None = None
+    epochs: int = 0
+    max_epochs: int | None = None
+    iterations: int = 0
+    losses: list[list[float]] = field(default_factory=list)
+    seconds_per_iteration: float | None = None
+    optimizer_step_ms: float | None = None
+    peak_memory_mb: float | None = None
+    n_parameters: int | None = None
+    n_trainable: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    config: str = ''
+    config_hash: str = ''
+    started: str = ''
+    finished: str = ''
+    message: str = ''
+    warnings: list[str] = field(default_factory=list)
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise RunRecordError(f'status {self.status!r}: expected one of {", ".join(STATUSES)}')
+
+    def add_evaluation(self, epoch: int, iteration: int, metrics: dict[str, float]) -> None:
+        """Append one evaluation and bring ``best`` and ``last`` up to date.
+
+        A headline metric that is absent counts as 0: mmdet's CocoMetric returns nothing when no
+        box survives (mmdet 3.3.0). A value that is not finite never becomes ``best``.
+        """
+        value = float(metrics.get(self.metric, 0.0))
+        self.evaluations.append(
+            {'epoch': epoch, 'iteration': iteration, **metrics, self.metric: value}
+        )
+        self.last = value
+        if math.isfinite(value):
+            self.best = value if self.best is None else max(self.best, value)
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write ``run.json`` into ``directory`` atomically and return its path.
+
+        Values that JSON does not have (NaN, infinities) become ``null``.
+        """
+        path = Path(directory) / FILE_NAME
+        text = json.dumps(_plain(dataclasses.asdict(self)), indent=1, allow_nan=False)
+        atomic_write_text(path, text + '\n')
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> RunRecord:
+        """Read a record from a ``run.json`` or from the directory that holds one.
+
+        Fields this version does not know are ignored, so that newer records stay readable.
+
+        Raises:
+            RunRecordError: Missing, not JSON, not a record, or of a newer incompatible schema.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / FILE_NAME
+        try:
+            data = json.loads(path.read_text(encoding='utf-8'))
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunRecordError(f'{path}: not a readable run record ({error})') from None
+        try:
+            return cls(**_checked(data))
+        except (RunRecordError, TypeError) as error:
+            raise RunRecordError(f'{path}: not a run record ({error})') from None
+
+
+def _checked(data: Any) -> dict[str, Any]:
+    """The known fields of ``data``, each of the type a record promises."""
+    if not isinstance(data, dict):
+        raise RunRecordError(f'a JSON object was expected, not {type(data).__name__}')
+    version = data.get('schema_version')
+    if version != SCHEMA_VERSION:
+        raise RunRecordError(f'schema_version {version!r}: this release reads {SCHEMA_VERSION}')
+    fields = {f.name: f for f in dataclasses.fields(RunRecord)}
+    known = {k: v for k, v in data.items() if k in fields}
+    for name, value in known.items():
+        _check_field(name, str(fields[name].type), value)
+    return known
+
+
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    'str': (str,),
+    'int': (int,),
+    'float': (int, float),
+    'dict': (dict,),
+    'list': (list,),
+}
+
+
+def _check_field(name: str, declared: str, value: Any) -> None:
+    """Refuse a value of another JSON type than the field's annotation allows."""
+    if value is None and declared.endswith('| None'):
+        return
+    allowed = _JSON_TYPES[declared.split(' ')[0].split('[')[0]]
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        raise RunRecordError(f'field {name!r} holds {type(value).__name__}, expected {declared}')
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: tuples as lists, numbers that are not finite as None."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if hasattr(value, 'item'):  # numpy and torch scalars
+        return _plain(value.item())
+    return str(value)
+
+
+def find_runs(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+    """Every directory at or below ``paths`` that holds a ``run.json``, sorted, each once.
+
+    Raises:
+        UserError: A path does not exist.
+
+    Example:
+        >>> [p.name for p in find_runs(['work_dirs'])]  # doctest: +SKIP
+        ['lr0.1_wd0.0001_seed0']
+    """
+    seen: set[str] = set()
+    for path in paths:
+        if not os.path.exists(path):
+            raise UserError(f'{os.fspath(path)}: no such file or directory')
+        for directory, names, files in os.walk(path):
+            names.sort()
+            if FILE_NAME in files and (real := os.path.realpath(directory)) not in seen:
+                seen.add(real)
+                yield Path(directory)
+
+
+def run_directory(
+    root: str | os.PathLike[str],
+    config: str,
+    optimizer: str,
+    lr: float | None,
+    weight_decay: float | None,
+    seed: int | None,
+) -> Path:
+    """Where a run lives: ``root/<config>/<optimizer>/lr<..>_wd<..>_seed<..>``.
+
+    Example:
+        >>> str(run_directory('work_dirs', 'retinanet_r50', 'LARS', 0.1, 1e-4, 0))
+        'work_dirs/retinanet_r50/LARS/lr0.1_wd0.0001_seed0'
+    """
+    leaf = f'lr{_short(lr)}_wd{_short(weight_decay)}_seed{"none" if seed is None else seed}'
+    return Path(root) / config / optimizer / leaf
+
+
+def _short(value: float | None) -> str:
+    return 'none' if value is None else f'{value:.10g}'
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """SHA-256 (first 16 hex digits) of a JSON-able dict, whatever the order of its keys."""
+    text = json.dumps(_plain(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
