@@ -237,6 +237,7 @@ def _checked_indices(indices: Sequence[int], stages: int, name: str) -> tuple[in
     wrong = [i for i in wanted if not -stages <= i < stages]
     if wrong or not wanted:
         raise UserError(
-            f'{name} has no stage {wrong}; out_indices={indices!r} must name stages 0 to {stages - 1}'
+            f'{name} has no stage {wrong}; out_indices={indices!r} must name stages of '
+            f'0 to {stages - 1}'
         )
     return tuple(sorted({i % stages for i in wanted}))

@@ -145,9 +145,9 @@ class MogaBlock(nn.Module):
 class GatedAggregation(nn.Module):
     r"""Spatial aggregation: :math:`z + W_2(\mathrm{SiLU}(W_g a) \cdot \mathrm{SiLU}(V(a)))`.
 
-    Here :math:`a = \mathrm{SiLU}(u + \sigma(u - \bar u))`, :math:`u = W_1 z`, :math:`\bar u` the mean
-    of ``u`` over the map, and V the three-order depthwise convolutions. Note that ``z`` (the
-    normalised input) is added, not the block's input.
+    Here :math:`a = \mathrm{SiLU}(u + \sigma(u - \bar u))` with :math:`u = W_1 z` and
+    :math:`\bar u` its mean over the map; V stands for the three-order depthwise convolutions. Note
+    that ``z`` (the normalised input) is added, not the block's input.
     """
 
     def __init__(self, channels: int, init_value: float, force_fp32: bool) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from bocb_mm.backbones.moganet import MogaNet
+from bocb_mm.backbones.unireplknet import UniRepLKNet
 
 GOLDEN = Path(__file__).parent / 'golden'
 NUMBERS = json.loads((GOLDEN / 'golden_outputs.json').read_text())
@@ -41,6 +42,7 @@ ROWS = [
         {1000: 25335675, 100: 24873975, 0: 24822675},
         {'attn_force_fp32=True': {'attn_force_fp32': True}},
     ),
+    Row('unireplknet_tiny', UniRepLKNet, {1000: 31693420, 100: 31116520, 0: 31052420}),
 ]
 by_name = pytest.mark.parametrize('row', ROWS, ids=lambda row: row.name)
 
