@@ -1,0 +1,255 @@
+"""From a config file and the command line's wishes to the config a Runner gets. Builds nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from bocb_mm import optimizers
+from bocb_mm.describe import describe, task_of
+from bocb_mm.errors import UserError, nearest
+from bocb_mm.runs import RunRecord, RunRecordError, run_directory
+
+OUR_CONSTRUCTOR = 'bocb_mm.OptimWrapperConstructor'
+
+
+def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file and merge ``key=value`` options into it.
+
+    Args:
+        path: A file, or ``mmdet::retinanet/...`` and the like for a config an MM package ships.
+        options: What ``--cfg-options`` gave; dots in a key go into nested dicts.
+
+    Raises:
+        UserError: No such file (nearest names listed), not valid Python, or a ``_base_`` is missing.
+    """
+    name = os.fspath(path)
+    if '::' not in name and not Path(name).is_file():
+        raise UserError(f'config {name}: no such file{_near_files(Path(name))}')
+    try:
+        cfg = Config.fromfile(_shipped(name) if '::' in name else name)
+        if options:
+            cfg.merge_from_dict(dict(options))
+    except UserError:
+        raise
+    except (SyntaxError, ImportError, OSError, KeyError, TypeError, AttributeError) as error:
+        kind = type(error).__name__
+        raise UserError(f'config {name} cannot be read: {kind}: {error}') from error
+    if not cfg.get('model') or not cfg.get('train_cfg'):
+        raise UserError(
+            f'config {name}: has no {"train_cfg" if cfg.get("model") else "model"}; '
+            'a config of one training is expected, not a part for _base_'
+        )
+    return cfg
+
+
+def _shipped(name: str) -> str:
+    """Path of ``<package>::<config>`` inside the installed package."""
+    from mmengine.config.utils import _get_cfg_metainfo, _get_package_and_cfg_path
+    from mmengine.utils import get_installed_path
+
+    package, relative = _get_package_and_cfg_path(name)
+    root = Path(get_installed_path(package)) / '.mim'
+    direct = root / 'configs' / relative
+    if direct.is_file():
+        return str(direct)
+    return str(root / _get_cfg_metainfo(str(root), relative)['Config'])
+
+
+def _near_files(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f' (the folder {folder} does not exist)'
+    near = nearest(path.name, [p.name for p in folder.glob('*.py')])
+    return f'; did you mean {", ".join(str(folder / n) for n in near)}?' if near else ''
+
+
+def set_optimizer(
+    cfg: Config,
+    name: str | None = None,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+) -> None:
+    """Replace the config's optimizer by a catalog row and override its two searched settings.
+
+    Args:
+        cfg: Changed in place.
+        name: An optimizer of the catalog, upper and lower case alike; its defaults for the config's
+            task and recipe replace the config's optimizer. ``None`` keeps that.
+        lr: Base learning rate.
+        weight_decay: Weight decay.
+
+    Raises:
+        UserError: Unknown optimizer, or a rate or decay that is negative or not finite.
+    """
+    wrapper = cfg.setdefault('optim_wrapper', ConfigDict(type='OptimWrapper'))
+    if name is not None:
+        spec = optimizers.get_spec(name)
+        settings = spec.defaults_for(task_of(cfg), recipe_of(cfg))
+        # Its own wrapper settings stay (clipping, AMP, exclusions): they belong to the recipe.
+        wrapper['optimizer'] = ConfigDict(type=f'bocb_mm.{spec.name}', **settings)
+        wrapper.setdefault('constructor', OUR_CONSTRUCTOR)
+        if spec.name == 'Sophia':
+            wrapper['type'] = 'bocb_mm.SophiaOptimWrapper'
+    optimizer = wrapper.get('optimizer')
+    if not optimizer:
+        raise UserError('the config has no optim_wrapper.optimizer; name one with --optimizer')
+    for key, value in (('lr', lr), ('weight_decay', weight_decay)):
+        if value is None:
+            continue
+        if not 0 <= value < float('inf'):
+            raise UserError(f'--{key.replace("_", "-")} {value}: a number >= 0 is expected')
+        optimizer[key] = value
+
+
+def recipe_of(cfg: Mapping[str, Any]) -> str | None:
+    """The recipe's name: ``recipe = '...'`` at the top of a config, as our recipe files set it."""
+    return cfg.get('recipe')
+
+
+def set_pretrained(cfg: Config, checkpoint: str | None) -> None:
+    """Start the backbone from ``checkpoint``; ``'none'`` means random weights.
+
+    Args:
+        cfg: Changed in place; configs of ours keep the checkpoint in one variable, ``pretrained``.
+        checkpoint: A file, an address, or ``torchvision://``, ``open-mmlab://``, ``timm://`` and
+            a name. ``None`` keeps the config's.
+
+    Raises:
+        UserError: The file does not exist.
+    """
+    configured = cfg.get('pretrained')
+    checkpoint = configured if checkpoint is None else checkpoint
+    if checkpoint is None:
+        return
+    if checkpoint in ('', 'none'):
+        drop_init(cfg)
+        cfg.pretrained, cfg.pretraining = 'none', ''
+        return
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        mend = cfg.get('pretrained_command', 'name another with --pretrained, or none')
+        raise UserError(f'pre-trained checkpoint {checkpoint}: no such file; to make it: {mend}')
+    cfg.model.backbone['init_cfg'] = ConfigDict(type='Pretrained', checkpoint=checkpoint)
+    if checkpoint != configured:
+        cfg.pretrained, cfg.pretraining = checkpoint, _pretraining_name(checkpoint)
+
+
+def _pretraining_name(checkpoint: str) -> str:
+    """What made a checkpoint: the optimizer of the run it lies in, else the file's name."""
+    try:
+        return RunRecord.load(Path(checkpoint).parent).optimizer
+    except RunRecordError:
+        return Path(checkpoint.rpartition('://')[2]).stem
+
+
+def drop_init(cfg: Config) -> None:
+    """Load no weights at the start, wherever the config names some: random, or about to be resumed."""
+    parts = [cfg.model, *(v for v in cfg.model.values() if isinstance(v, dict))]
+    for part in parts:
+        init = part.get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            part.pop('init_cfg')
+
+
+def set_seed(cfg: Config, seed: int | None) -> None:
+    """Fix the random seed: ``seed``, else the config's, else 0, so that every run can be repeated."""
+    randomness = cfg.get('randomness') or ConfigDict()
+    if seed is not None or randomness.get('seed') is None:
+        randomness['seed'] = seed or 0
+    cfg.randomness = randomness
+
+
+def set_work_dir(cfg: Config, work_dir: str | None, config_path: str) -> Path:
+    """Give the run its own directory and return it.
+
+    Without ``work_dir``: ``work_dirs/<config>/<optimizer>/lr<..>_wd<..>_seed<..>``.
+    """
+    if work_dir is None:
+        optimizer = cfg.optim_wrapper.optimizer
+        stem = config_stem(config_path)
+        name = str(optimizer.type).removeprefix('bocb_mm.')
+        seed = (cfg.get('randomness') or {}).get('seed')
+        where = run_directory(
+            'work_dirs', stem, name, optimizer.get('lr'), optimizer.get('weight_decay'), seed
+        )
+    else:
+        where = Path(work_dir)
+    cfg.work_dir = str(where)
+    return where
+
+
+def config_stem(config_path: str) -> str:
+    """Name of a config without folder and ``.py``, for work directories and records."""
+    return Path(config_path.rpartition('::')[2]).stem
+
+
+def set_amp(cfg: Config, cuda: bool) -> None:
+    """Train in mixed precision: float16 with dynamic loss scale on CUDA, bfloat16 on a CPU.
+
+    Raises:
+        UserError: The config's wrapper is neither mmengine's OptimWrapper nor an AMP-aware one.
+    """
+    wrapper = cfg.optim_wrapper
+    kind = str(wrapper.get('type', 'OptimWrapper'))
+    if kind.rpartition('.')[2] == 'AmpOptimWrapper':
+        return
+    if kind not in ('OptimWrapper', 'mmengine.OptimWrapper'):
+        raise UserError(f'--amp: the wrapper {kind} sets its own precision; leave --amp out')
+    wrapper['type'] = 'AmpOptimWrapper'
+    if cuda:
+        wrapper['loss_scale'] = 'dynamic'
+    else:
+        wrapper['dtype'] = 'bfloat16'
+
+
+def ensure_record_hook(cfg: Config) -> None:
+    """Add :class:`~bocb_mm.hooks.run_record.RunRecordHook` to a config that has none.
+
+    Raises:
+        UserError: The config is of no toolbox that bocb_mm knows.
+    """
+    describe(cfg)
+    hooks = cfg.setdefault('default_hooks', ConfigDict())
+    present = [*hooks.values(), *(cfg.get('custom_hooks') or [])]
+    if not any(str((h or {}).get('type', '')).endswith('RunRecordHook') for h in present):
+        hooks['run_record'] = ConfigDict(type='bocb_mm.RunRecordHook')
+
+
+def check_data(cfg: Mapping[str, Any]) -> None:
+    """Refuse a config whose data are not there, before minutes go into building a model.
+
+    Raises:
+        UserError: The path looked at and the variable that points elsewhere.
+    """
+    for name in ('train_dataloader', 'val_dataloader'):
+        loader = cfg.get(name) or {}
+        dataset: Any = loader.get('dataset') or {}
+        while isinstance(dataset, Mapping) and 'dataset' in dataset:
+            dataset = dataset['dataset']
+        if not isinstance(dataset, Mapping):
+            continue
+        missing = _missing_path(dataset)
+        if missing:
+            variable = cfg.get('data_root_variable')
+            mend = f'set {variable}' if variable else 'link it there'
+            raise UserError(
+                f'{name}: no data at {missing}; {mend}, or --cfg-options {name}.dataset.data_root=DIR'
+            )
+
+
+def _missing_path(dataset: Mapping[str, Any]) -> str | None:
+    """The first path a data set needs that does not exist."""
+    root = str(dataset.get('data_root') or '')
+    wanted = [root] if root else []
+    annotation = dataset.get('ann_file')
+    if isinstance(annotation, str) and annotation:
+        wanted.append(str(Path(root, annotation)))
+    can_download = 'CIFAR' in str(dataset.get('type', '')) and dataset.get('download', True)
+    for path in wanted:
+        if '://' not in path and not Path(path).exists() and not can_download:
+            return path
+    return None

@@ -1,0 +1,69 @@
+"""Process groups on GPUs (nccl) and on CPUs (gloo), under the launchers OpenMMLab knows."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config, ConfigDict
+
+from bocb_mm.errors import UserError
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+def setup_distributed(cfg: Config, launcher: str) -> None:
+    """Make ``cfg`` and the process group right for this machine, before the Runner is built.
+
+    With CUDA, mmengine does everything itself. Without, its ``init_dist`` still calls
+    ``torch.cuda.set_device`` and its wrapper still passes ``device_ids`` (mmengine 0.10.7), so the
+    gloo group is made here and the wrapper's ``device_ids`` are set to None.
+
+    Args:
+        cfg: Changed in place: ``launcher``, and on a CPU ``model_wrapper_cfg``.
+        launcher: One of :data:`LAUNCHERS`.
+
+    Raises:
+        UserError: More processes than GPUs on this node, or SyncBatchNorm on CPUs.
+    """
+    cfg.launcher = launcher
+    if launcher == 'none':
+        return
+    if torch.cuda.is_available():
+        local = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+        if local > torch.cuda.device_count():
+            raise UserError(
+                f'{local} processes asked on this node, it has {torch.cuda.device_count()} GPUs; '
+                'ask for as many processes as GPUs, or set CUDA_VISIBLE_DEVICES=-1 for CPU processes'
+            )
+        return
+    if cfg.get('sync_bn'):
+        raise UserError(f'sync_bn={cfg.sync_bn!r}: SyncBatchNorm needs GPUs; set sync_bn=None')
+    _init_gloo(launcher)
+    wrapper = cfg.get('model_wrapper_cfg') or ConfigDict(type='MMDistributedDataParallel')
+    wrapper.setdefault('device_ids', None)
+    wrapper.setdefault('broadcast_buffers', False)  # as mmengine does without the setting
+    wrapper.setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
+    cfg.model_wrapper_cfg = wrapper
+
+
+def _init_gloo(launcher: str) -> None:
+    """Join the gloo group the launcher's environment variables describe."""
+    names = {
+        'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
+        'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+        'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+    }[launcher]
+    try:
+        rank, size, local = (int(os.environ[name]) for name in names)
+    except KeyError as error:
+        raise UserError(
+            f'--launcher {launcher}: the variable {error.args[0]} is not set; start it with '
+            f'{"tools/slurm_train.sh" if launcher == "slurm" else "tools/dist_train.sh"}'
+        ) from None
+    os.environ.setdefault('LOCAL_RANK', str(local))
+    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    os.environ.setdefault('MASTER_PORT', '29500')
+    if not dist.is_initialized():
+        dist.init_process_group('gloo', rank=rank, world_size=size)

@@ -1,0 +1,178 @@
+"""One training, from config to run record: what ``tools/train.py`` and the search both call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_dist_info, is_main_process
+from mmengine.runner import Runner
+
+from bocb_mm import configuring, exit_codes
+from bocb_mm.checkpoints import install_safe_loading
+from bocb_mm.distributed import setup_distributed
+from bocb_mm.errors import UserError
+from bocb_mm.resume import check_resume, find_resumable
+from bocb_mm.runlock import RunLock
+from bocb_mm.runs import FILE_NAME, RunRecord, RunRecordError
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a training takes beside its config; the fields are train.py's arguments.
+
+    Attributes:
+        optimizer: Name of a catalog row that replaces the config's optimizer.
+        lr: Base learning rate, instead of the config's or the row's.
+        weight_decay: Weight decay, likewise.
+        pretrained: Checkpoint the backbone starts from; ``'none'`` for random weights.
+        seed: Random seed.
+        work_dir: Where the run goes; ``None`` derives it from config, optimizer and settings.
+        resume: ``''``: start anew, ``'auto'``: go on from the newest complete checkpoint of the
+            work directory (start anew when there is none), else a checkpoint's path.
+        amp: Mixed precision.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        trust_checkpoint: Load checkpoints that hold more than tensors and plain values; they can
+            run any code.
+        cfg_options: ``key=value`` overrides, dots in a key go into nested dicts.
+    """
+
+    optimizer: str | None = None
+    lr: float | None = None
+    weight_decay: float | None = None
+    pretrained: str | None = None
+    seed: int | None = None
+    work_dir: str | None = None
+    resume: str = ''
+    amp: bool = False
+    launcher: str = 'none'
+    trust_checkpoint: bool = False
+    cfg_options: Mapping[str, Any] | None = None
+
+
+def prepare(config: str, options: TrainOptions) -> Config:
+    """The config of one run: every wish of ``options`` applied and checked, nothing built.
+
+    Raises:
+        UserError: Anything in the config or the options that cannot work.
+
+    Example:
+        >>> cfg = prepare('configs/retinanet_r50_lars_pretrain.py',
+        ...               TrainOptions(optimizer='AdamW', pretrained='none'))  # doctest: +SKIP
+    """
+    cfg = configuring.load_config(config, options.cfg_options)
+    configuring.set_optimizer(cfg, options.optimizer, options.lr, options.weight_decay)
+    configuring.set_seed(cfg, options.seed)
+    if options.amp:
+        configuring.set_amp(cfg, torch.cuda.is_available())
+    work_dir = configuring.set_work_dir(cfg, options.work_dir, config)
+    _set_resume(cfg, work_dir, options)
+    if cfg.get('resume'):
+        configuring.drop_init(cfg)  # the weights come from the run's own checkpoint
+    else:
+        configuring.set_pretrained(cfg, options.pretrained)
+    configuring.check_data(cfg)
+    configuring.ensure_record_hook(cfg)
+    cfg.filename_stem = configuring.config_stem(config)
+    return cfg
+
+
+def _set_resume(cfg: Config, work_dir: Path, options: TrainOptions) -> None:
+    """Decide between a new run, a resumed one and a refusal."""
+    finished = _status(work_dir)
+    if not options.resume:
+        if finished is not None:
+            raise UserError(
+                f'{work_dir} already holds a {finished} run; go on with --resume, choose another '
+                '--seed or --work-dir, or delete the directory'
+            )
+        return
+    if finished == 'completed' and options.resume == 'auto' and not _longer(cfg, work_dir):
+        raise UserError(
+            f'{work_dir} holds a completed run of {cfg.train_cfg.get("max_epochs")} epochs; raise '
+            'train_cfg.max_epochs with --cfg-options to go on, or choose another --seed'
+        )
+    if options.resume == 'auto':
+        checkpoint = find_resumable(work_dir)
+    elif Path(options.resume).is_file():
+        checkpoint = Path(options.resume)
+    else:
+        raise UserError(f'--resume {options.resume}: no such checkpoint file')
+    if checkpoint is None:
+        return
+    check_resume(checkpoint, cfg, trust=options.trust_checkpoint)
+    cfg.load_from = str(checkpoint)
+    cfg.resume = True
+
+
+def _status(work_dir: Path) -> str | None:
+    """Status of the run in ``work_dir``; ``'damaged'`` when its record cannot be read."""
+    if not (work_dir / FILE_NAME).exists():
+        return None
+    try:
+        return RunRecord.load(work_dir).status
+    except RunRecordError:
+        return 'damaged'
+
+
+def _longer(cfg: Config, work_dir: Path) -> bool:
+    """Whether ``cfg`` trains for more epochs than the completed run did."""
+    planned = cfg.train_cfg.get('max_epochs')
+    return planned is not None and planned > RunRecord.load(work_dir).epochs
+
+
+def train(cfg: Config, options: TrainOptions) -> int:
+    """Run the training that :func:`prepare` described.
+
+    Returns:
+        An exit status of :mod:`bocb_mm.exit_codes`: completed, diverged or interrupted.
+
+    Raises:
+        UserError: The work directory is in use, cannot be written, or a checkpoint does not fit.
+        Exception: Whatever else ends the training; its record says ``failed`` and why.
+    """
+    install_safe_loading(trust=options.trust_checkpoint)
+    setup_distributed(cfg, options.launcher)
+    with RunLock.in_directory(_made(cfg.work_dir), enabled=_is_first()):
+        runner = Runner.from_cfg(cfg)
+        try:
+            runner.train()
+        except BaseException as error:
+            _record_failure(runner, error)
+            raise
+    return _exit_status(runner)
+
+
+def _is_first() -> bool:
+    return get_dist_info()[0] == 0 and int(os.environ.get('RANK', 0)) == 0
+
+
+def _made(work_dir: str) -> str:
+    try:
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'work directory {work_dir}: {error.strerror}; name another one') from None
+    return work_dir
+
+
+def _exit_status(runner: Runner) -> int:
+    status = runner.message_hub.runtime_info.get('bocb_mm/status', 'completed')
+    return {
+        'diverged': exit_codes.DIVERGED,
+        'interrupted': exit_codes.INTERRUPTED,
+    }.get(status, exit_codes.COMPLETED)
+
+
+def _record_failure(runner: Runner, error: BaseException) -> None:
+    """Let the record say why the run ended; hooks' ``after_run`` is not called on an error."""
+    if not is_main_process():
+        return
+    for hook in runner.hooks:
+        failed = getattr(hook, 'run_failed', None)
+        if failed is not None:
+            failed(runner, error)

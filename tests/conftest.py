@@ -1,0 +1,48 @@
+"""Fixtures every test may use. Nothing heavy is imported here: a worker pays only for what it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+# No test may wait for an address that cannot be reached.
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
+
+
+@pytest.fixture(scope='session')
+def root() -> Path:
+    """Folder of the project."""
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """The small real data sets, ``BOCB_REAL_DATA`` or ``../shared/data``; skips where they are absent."""
+    path = Path(os.environ.get('BOCB_REAL_DATA', ROOT.parent / 'shared' / 'data'))
+    if not (path / 'cifar10').is_dir():
+        pytest.skip(f'no real data at {path} (set BOCB_REAL_DATA)')
+    return path
+
+
+@pytest.fixture
+def run_tool(root):
+    """Call a Python tool's ``main`` in this process; returns (exit status, stdout, stderr)."""
+    import importlib
+
+    def call(name: str, *argv: str, capsys) -> tuple[int, str, str]:
+        module = importlib.import_module(f'tools.{name}')
+        capsys.readouterr()
+        try:
+            status = module.main([str(a) for a in argv])
+        except SystemExit as end:
+            status = end.code
+        out, err = capsys.readouterr()
+        return (status or 0), out, err
+
+    return call

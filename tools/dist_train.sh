@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Trains on N processes of this node: one a GPU (nccl), or CPU processes (gloo) where there is none.
+# Usage:  bash tools/dist_train.sh CONFIG N [train.py arguments]
+# Nodes:  NNODES=2 NODE_RANK=0 MASTER_ADDR=host MASTER_PORT=29500 bash tools/dist_train.sh ... on each
+set -euo pipefail
+die() { printf 'error: %s\n' "$*" >&2; exit 2; }
+
+[ $# -ge 2 ] || die "usage: bash tools/dist_train.sh CONFIG N [train.py arguments]"
+config=$1
+processes=$2
+shift 2
+[[ $processes =~ ^[1-9][0-9]*$ ]] || die "number of processes '$processes': a whole number of at least 1 is expected"
+[[ $config == *::* || -f $config ]] || die "config $config: no such file"
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=${PYTHON:-$root/.venv/bin/python}
+[ -x "$python" ] || python=$(command -v python3) || die "no Python found; run bash tools/setup_env.sh"
+
+if [ "${NNODES:-1}" -gt 1 ]; then
+    rendezvous=(--nnodes "$NNODES" --node_rank "${NODE_RANK:?NODE_RANK is needed with NNODES > 1}"
+        --master_addr "${MASTER_ADDR:?MASTER_ADDR is needed with NNODES > 1}"
+        --master_port "${MASTER_PORT:-${PORT:-29500}}")
+elif [ -n "${MASTER_PORT:-${PORT:-}}" ]; then
+    rendezvous=(--nnodes 1 --master_port "${MASTER_PORT:-$PORT}")
+else
+    rendezvous=(--standalone) # picks a free port, so that several runs share a machine
+fi
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+exec "$python" -m bocb_mm.launch "${rendezvous[@]}" --nproc_per_node "$processes" \
+    "$root/tools/train.py" "$config" --launcher pytorch "$@"

@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+"""Evaluate a checkpoint: python tools/test.py CONFIG CHECKPOINT [--out metrics.json]."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bocb_mm.errors import UserError, one_line_errors
+from tools.train import parse_options
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Evaluate a checkpoint on the test set of a config.')
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--work-dir', metavar='DIR', help="default: the checkpoint's folder, /test")
+    parser.add_argument('--out', metavar='FILE.json', help='write the metrics there as well')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+    parser.add_argument('--trust-checkpoint', action='store_true')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+        raise UserError(f'checkpoint {args.checkpoint}: no such file; tools/train.py makes one')
+    from bocb_mm.testing import evaluate
+
+    metrics = evaluate(
+        args.config,
+        args.checkpoint,
+        work_dir=args.work_dir,
+        launcher=args.launcher,
+        trust=args.trust_checkpoint,
+        cfg_options=parse_options(args.cfg_options),
+    )
+    for name, value in sorted(metrics.items()):
+        print(f'{name:<28}{value:.4f}')
+    if args.out:
+        from bocb_mm.files import atomic_write_text
+
+        atomic_write_text(args.out, json.dumps(metrics, indent=1) + '\n')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
