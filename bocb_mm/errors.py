@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -67,14 +68,18 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
 
 
 def one_line_errors(main: _F) -> _F:
-    """Decorate a tool's ``main``: a :class:`UserError` becomes one line on stderr and exit status 2."""
+    """Decorate a tool's ``main``: a :class:`UserError` becomes one line on stderr and exit status 2.
+
+    Under a launcher only the first process of the node speaks; the others fail in silence.
+    """
 
     @functools.wraps(main)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return main(*args, **kwargs)
         except UserError as error:
-            print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+            if os.environ.get('LOCAL_RANK', '0') == '0':
+                print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
             sys.exit(2)
 
     return wrapped  # type: ignore[return-value]

@@ -1,0 +1,134 @@
+import json
+import re
+
+import pytest
+
+from tests.tools.tiny_config import write_tiny_config
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    return write_tiny_config(tmp_path_factory.mktemp('tiny'))
+
+
+@pytest.fixture
+def train(run_tool, capsys, tmp_path, monkeypatch):
+    """Run tools/train.py in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *argv: run_tool('train', *argv, capsys=capsys)
+
+
+def record_of(directory):
+    return json.loads((directory / 'run.json').read_text())
+
+
+def test_a_training_leaves_a_record_a_checkpoint_and_its_own_directory(train, config, tmp_path):
+    status, _, _ = train(config, '--optimizer', 'adamw', '--lr', '0.001', '--seed', '3')
+    assert status == 0
+    (run,) = (tmp_path / 'work_dirs' / 'tiny' / 'AdamW').iterdir()
+    assert re.fullmatch(r'lr0\.001_wd[\d.]+_seed3', run.name)
+    record = record_of(run)
+    assert record['status'] == 'completed'
+    assert (record['optimizer'], record['lr'], record['seed']) == ('AdamW', 0.001, 3)
+    assert record['task'] == 'classification' and record['metric'] == 'accuracy/top1'
+    assert len(record['evaluations']) == 1 and record['best'] == record['last']
+    assert record['iterations'] == 2 and record['epochs'] == 1
+    assert record['optimizer_step_ms'] > 0 and record['seconds_per_iteration'] > 0
+    assert record['n_parameters'] == record['n_trainable'] > 1000
+    assert record['optimizer_settings']['betas'] == [0.9, 0.999]
+    assert (run / 'epoch_1.pth').is_file()
+
+
+def test_a_finished_run_is_not_overwritten(train, config, tmp_path):
+    assert train(config, '--work-dir', 'w')[0] == 0
+    before = (tmp_path / 'w' / 'run.json').read_text()
+    status, _, err = train(config, '--work-dir', 'w')
+    assert status == 2 and 'completed' in err and '--resume' in err and '--seed' in err
+    status, _, err = train(config, '--work-dir', 'w', '--resume')
+    assert status == 2 and 'max_epochs' in err
+    assert (tmp_path / 'w' / 'run.json').read_text() == before
+
+
+def test_more_epochs_resume_a_finished_run_and_keep_its_evaluations(train, config, tmp_path):
+    assert train(config, '--work-dir', 'w')[0] == 0
+    status, _, err = train(
+        config, '--work-dir', 'w', '--resume', '--cfg-options', 'train_cfg.max_epochs=2'
+    )
+    assert status == 0, err
+    record = record_of(tmp_path / 'w')
+    assert [e['epoch'] for e in record['evaluations']] == [1, 2]
+    assert record['iterations'] == 4 and record['status'] == 'completed'
+
+
+def test_our_own_checkpoint_starts_a_backbone_and_gives_the_pretraining_its_name(
+    train, config, tmp_path
+):
+    assert train(config, '--work-dir', 'first', '--optimizer', 'LARS')[0] == 0
+    status, _, err = train(
+        config, '--work-dir', 'second', '--pretrained', tmp_path / 'first' / 'epoch_1.pth'
+    )
+    assert status == 0, err
+    assert record_of(tmp_path / 'second')['pretraining'] == 'LARS'
+
+
+@pytest.mark.parametrize(
+    'argv, words',
+    [
+        (['nowhere.py'], ['nowhere.py', 'no such file']),
+        (['{config}', '--optimizer', 'adanw'], ['adanw', 'AdamW']),
+        (['{config}', '--cfg-options', 'optim_wrapper.optimizer.momentun=0.9'], ['momentun', 'momentum']),
+        (['{config}', '--lr', '-1'], ['--lr', '-1']),
+        (['{config}', '--lr', 'nan'], ['--lr', 'nan']),
+        (['{config}', '--pretrained', 'gone.pth'], ['gone.pth', 'no such file', '--pretrained']),
+        (['{config}', '--resume', 'gone.pth'], ['gone.pth', 'no such']),
+        (['{config}', '--cfg-options', 'oops'], ['oops', 'key=value']),
+        (['{config}', '--cfg-options', 'default_scope=mmseg'], ['mmseg', 'mmpretrain']),
+        (
+            ['{config}', '--cfg-options', 'train_dataloader.dataset.data_root=/no/such/data'],
+            ['/no/such/data', 'train_dataloader'],
+        ),
+        (['{config}', '--launcher', 'pytorch'], ['RANK', 'dist_train.sh']),
+        (['{config}', '--cfg-options', 'model.backbone.type=bocb_mm.R-51'], ['R-51', 'R-50']),
+    ],
+)  # fmt: skip
+def test_a_mistake_gets_one_line_and_leaves_nothing(train, config, tmp_path, argv, words):
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+        assert name not in __import__('os').environ
+    status, _, err = train(*[a.format(config=config) for a in argv])
+    line = err.strip().splitlines()[-1]
+    assert status == 2
+    assert line.startswith('error: ') and 'Traceback' not in err
+    for word in words:
+        assert word in line
+    assert not list(tmp_path.rglob('run.json'))
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_naming_keys(train, config, tmp_path):
+    import torch
+
+    torch.save({'state_dict': {'backbone.blocks.0.attn.qkv.weight': torch.zeros(3, 3)}}, 'other.pth')
+    status, _, err = train(
+        config, '--work-dir', 'w', '--pretrained', 'other.pth',
+        '--cfg-options', 'model.backbone.type=bocb_mm.R-18', 'model.backbone._delete_=True',
+    )  # fmt: skip
+    assert status == 2 and 'Traceback' not in err
+    assert 'other.pth' in err and 'conv1.weight' in err
+
+
+def test_the_trained_weights_test_to_the_recorded_value(train, config, tmp_path, run_tool, capsys):
+    assert train(config, '--work-dir', 'w')[0] == 0
+    status, out, err = run_tool(
+        'test', config, 'w/epoch_1.pth', '--out', 'metrics.json', capsys=capsys
+    )
+    assert status == 0, err
+    value = json.loads((tmp_path / 'metrics.json').read_text())['accuracy/top1']
+    assert value == pytest.approx(record_of(tmp_path / 'w')['last'])
+    assert 'accuracy/top1' in out
+
+
+def test_weights_of_another_model_are_not_tested(train, config, tmp_path, run_tool, capsys):
+    import torch
+
+    torch.save({'state_dict': {'nothing': torch.zeros(1)}}, 'other.pth')
+    status, _, err = run_tool('test', config, 'other.pth', capsys=capsys)
+    assert status == 2 and 'keys are missing' in err
