@@ -36,6 +36,7 @@ class HierarchicalNet(nn.Module):
         channels: As given; also for the stages that are not built.
         strides: As given.
         num_stages: How many stages are built.
+        min_size: Least height and width of a picture.
 
     Raises:
         UserError: ``out_indices`` names a stage the network lacks.
@@ -56,6 +57,7 @@ class HierarchicalNet(nn.Module):
         self.out_indices = _checked_indices(out_indices, len(self.channels), type(self).__name__)
         self.with_cp = with_cp
         self.num_stages = len(self.channels) if self.num_classes else max(self.out_indices) + 1
+        self.min_size = self.strides[self.num_stages - 1]
 
     def stage_modules(self) -> tuple[tuple[nn.Module, ...], ...]:
         """The modules of each stage that is built, stem and downsampling first, in running order.
@@ -124,11 +126,10 @@ class HierarchicalNet(nn.Module):
         return x
 
     def _check_size(self, x: Tensor) -> None:
-        stride = self.strides[self.num_stages - 1]
-        if min(x.shape[-2:]) < stride:
+        if min(x.shape[-2:]) < self.min_size:
             raise UserError(
                 f'{type(self).__name__} got a picture of {x.shape[-2]}x{x.shape[-1]} pixels; each '
-                f'side must be at least {stride}, its largest stride: resize or pad the picture'
+                f'side must be at least {self.min_size}, its largest stride: resize or pad it'
             )
 
 

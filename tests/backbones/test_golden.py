@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from bocb_mm.backbones.moganet import MogaNet
+from bocb_mm.backbones.transnext import TransNeXt
 from bocb_mm.backbones.unireplknet import UniRepLKNet
 
 GOLDEN = Path(__file__).parent / 'golden'
@@ -43,6 +44,12 @@ ROWS = [
         {'attn_force_fp32=True': {'attn_force_fp32': True}},
     ),
     Row('unireplknet_tiny', UniRepLKNet, {1000: 31693420, 100: 31116520, 0: 31052420}),
+    Row(
+        'transnext_tiny',
+        TransNeXt,
+        {1000: 28258960, 100: 27739660, 0: 27681960},
+        {'is_extrapolation=False': {'interpolate_bias': True}},
+    ),
 ]
 by_name = pytest.mark.parametrize('row', ROWS, ids=lambda row: row.name)
 
