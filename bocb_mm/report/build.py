@@ -1,0 +1,170 @@
+"""Put a report together: read, compute, write the files of ``--out DIR``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from bocb_mm.errors import UserError
+from bocb_mm.files import atomic_write_text
+from bocb_mm.report import coupling, load, paper, ranking, records, stats, tables
+from bocb_mm.report.load import ResultTable
+from bocb_mm.report.records import Scan
+
+CACHE_FILE = '.bocb_report_cache.json'
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a report is made from and how.
+
+    Attributes:
+        paths: Directories with runs, and CSV tables.
+        paper: Whether the paper's own tables are in it.
+        gamma: Threshold of eq. 1 for every table, None for each table's own.
+        value: ``'best'`` or ``'last'`` evaluation of a run.
+        weights: Weights of the four aspects of the overall ranking.
+        cost: What computation is ranked by, a key of :data:`ranking.COSTS`.
+        tolerance: Share of the best within which a setting counts as good (tuning ease).
+        figures: Whether figures are drawn.
+        progress: Whether progress bars are shown.
+    """
+
+    paths: tuple[str, ...] = ()
+    paper: bool = False
+    gamma: float | None = None
+    value: str = 'best'
+    weights: Mapping[str, float] | None = None
+    cost: str = 'memory'
+    tolerance: float = 0.01
+    figures: bool = True
+    progress: bool = True
+
+
+@dataclass
+class Report:
+    """Everything a report shows, computed.
+
+    Attributes:
+        options: What it was made with.
+        scan: The runs, and the records that could not be read.
+        tables: Result tables: from runs, from CSV files, from the paper.
+        left_out: One line a run without a result.
+        rankings: Of the optimizers: by the runs, without any by the CSVs, else the paper's.
+        rankings_source: ``'runs'``, ``'csv'`` or ``'paper'``.
+        couplings: By name of table.
+    """
+
+    options: Options
+    scan: Scan
+    tables: list[ResultTable]
+    left_out: list[str]
+    rankings: pd.DataFrame
+    rankings_source: str
+    couplings: dict[str, coupling.Coupling] = field(default_factory=dict)
+
+    def of(self, source: str) -> list[ResultTable]:
+        """The tables of one source."""
+        return [t for t in self.tables if t.source == source]
+
+
+def gather(options: Options, cache: Path | None = None) -> Report:
+    """Read everything that ``options`` names and compute the statistics.
+
+    Raises:
+        UserError: Nothing to report on, or an input that is no run directory and no table.
+    """
+    csvs = [p for p in options.paths if os.fspath(p).lower().endswith('.csv')]
+    roots = [p for p in options.paths if p not in csvs]
+    directories = records.run_directories(roots)
+    if not (csvs or directories or options.paper):
+        where = ', '.join(options.paths) or 'nothing given'
+        raise UserError(f'no run.json found ({where}); give run directories, CSV tables or --paper')
+    scan = records.read_runs(directories, cache, options.progress)
+    rows, left_out = load.tidy_runs(scan.runs, options.value)
+    found = load.tables_from_runs(rows, options.gamma)
+    for path in csvs:
+        found.append(load.table_from_csv(path, options.gamma))
+    if options.paper:
+        for table in found:
+            load.add_reference(table)
+        taken = {t.name for t in found}
+        for table in load.paper_tables(options.gamma):
+            table.name += '_paper' if table.name in taken else ''
+            table.title += ' (the paper)' if taken else ''
+            found.append(table)
+    _unique_names(found)
+    source = next((s for s in ('runs', 'csv', 'paper') if any(t.source == s for t in found)), '')
+    if not source:
+        raise UserError('no run has a result: ' + '; '.join((scan.broken + left_out)[:3]))
+    used = [t for t in found if t.source == source]
+    if source == 'paper':
+        ranks = ranking.rank_paper(options.weights)
+    else:
+        ranks = ranking.rank_runs(used, scan.runs, options.weights, options.cost)
+    couplings = {t.name: coupling.coupling(t.values, replicates(t)) for t in found}
+    return Report(options, scan, found, left_out, ranks, source, couplings)
+
+
+def _unique_names(found: list[ResultTable]) -> None:
+    seen: dict[str, int] = {}
+    for table in found:
+        seen[table.name] = seen.get(table.name, 0) + 1
+        if seen[table.name] > 1:
+            table.name += f'_{seen[table.name]}'
+
+
+def replicates(table: ResultTable) -> dict[tuple[str, str], list[float]]:
+    """Results of the single seeds of a table's cells."""
+    return {(c.optimizer, c.column): c.seed_values for c in table.cells.itertuples()}
+
+
+def write(report: Report, out: Path) -> list[Path]:
+    """Write every file of the report below ``out`` and return their paths."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--out {out}: cannot be made ({error.strerror})') from None
+    written: dict[str, str] = {}
+    for table in report.tables:
+        written |= _table_files(table, report.couplings[table.name])
+    aspects = report.rankings[[*stats.WEIGHTS, 'overall']].rename_axis('optimizer')
+    written['rankings.csv'] = tables.csv_text(aspects)
+    if report.options.paper:
+        written['rankings_paper.csv'] = tables.csv_text(ranking.against_paper(report.rankings))
+    for name, text in written.items():
+        atomic_write_text(out / name, text)
+    return [out / name for name in written]
+
+
+def _table_files(table: ResultTable, coupled: coupling.Coupling) -> dict[str, str]:
+    """Name to content of the files of one table."""
+    name, csv_text = table.name, tables.csv_text
+    statistics = stats.column_statistics(table.values, table.gamma)
+    whole = pd.DataFrame(
+        [[coupled.share, coupled.p_value, float('nan')]], ['(table)'], coupled.columns.columns
+    )
+    files = {
+        f'{name}.csv': csv_text(table.values),
+        f'{name}.md': tables.markdown(table),
+        f'{name}.tex': tables.latex(table),
+        f'{name}_stats.csv': csv_text(statistics),
+        f'{name}_failed.csv': csv_text(stats.failures(table.values, table.gamma), index=False),
+        f'{name}_cells.csv': csv_text(tables.cells_frame(table), index=False),
+        f'{name}_coupling.csv': csv_text(pd.concat([whole, coupled.columns]).rename_axis('column')),
+    }
+    intervals = coupling.stability_intervals(table.values, replicates(table))
+    if len(intervals):
+        files[f'{name}_intervals.csv'] = csv_text(intervals)
+    if table.source == 'runs':
+        ease = coupling.tuning_ease(table.settings)
+        if ease.notna().any().any():
+            files[f'{name}_tuning.csv'] = csv_text(ease)
+    if table.source == 'paper' and name.startswith('table1_cifar100'):
+        printed = paper.printed_against_table(statistics)
+        files[f'{name}_printed.csv'] = csv_text(printed)
+    return files

@@ -1,0 +1,90 @@
+"""The command line of ``tools/bocb_report.py``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bocb_mm.errors import one_line_errors
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of ``tools/bocb_report.py``."""
+    found = argparse.ArgumentParser(
+        prog='bocb_report.py',
+        description="The paper's tables, figures and rankings, from runs or from its own numbers.",
+        epilog='Exit status: 0 done, 1 done but a run record could not be read, 2 wrong usage.',
+    )
+    found.add_argument(
+        'paths', nargs='*', metavar='RUN_DIR_OR_TABLE_CSV', help='directories with runs, CSV tables'
+    )
+    found.add_argument(
+        '--paper', action='store_true', help="the paper's own numbers beside or alone"
+    )
+    found.add_argument('--out', metavar='DIR', help='where the files go')
+    found.add_argument(
+        '--gamma', type=float, help="eq. 1's threshold in points (default 3; ImageNet 1)"
+    )
+    found.add_argument(
+        '--value', choices=('best', 'last'), default='best', help='which evaluation of a run counts'
+    )
+    found.add_argument(
+        '--weights',
+        type=float,
+        nargs=4,
+        metavar=('PERFORMANCE', 'HYPERPARAMETER', 'BOCB', 'COMPUTATION'),
+        help='of the overall ranking (default 0.4 0.2 0.2 0.2)',
+    )
+    found.add_argument(
+        '--cost',
+        choices=('memory', 'time', 'step'),
+        default='memory',
+        help='what the computation rank goes by: peak memory, time of an iteration, of a step',
+    )
+    found.add_argument(
+        '--tolerance',
+        type=float,
+        default=1.0,
+        metavar='PERCENT',
+        help='a setting within this share of the best counts as good (tuning ease; default 1)',
+    )
+    found.add_argument('--no-figures', action='store_true', help='tables and the page only')
+    found.add_argument('--no-cache', action='store_true', help='read every run again')
+    found.add_argument('--quiet', action='store_true', help='no progress bar')
+    found.add_argument('--recommend', metavar='BACKBONE', help='three optimizers to try on it')
+    found.add_argument(
+        '--task', choices=('classification', 'detection', 'pose'), default='classification'
+    )
+    return found
+
+
+@one_line_errors
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make a report; returns the exit status (see the epilog of :func:`parser`)."""
+    args = parser().parse_args(arguments)
+    if not args.out and not args.recommend:
+        parser().error('--out DIR is needed (or --recommend BACKBONE)')
+    from bocb_mm.report import build, stats
+
+    options = build.Options(
+        paths=tuple(args.paths),
+        paper=args.paper,
+        gamma=args.gamma,
+        value=args.value,
+        weights=dict(zip(stats.WEIGHTS, args.weights)) if args.weights else None,
+        cost=args.cost,
+        tolerance=args.tolerance / 100,
+        figures=not args.no_figures,
+        progress=not args.quiet,
+    )
+    out = Path(args.out) if args.out else None
+    cache = out / build.CACHE_FILE if out and not args.no_cache else None
+    report = build.gather(options, cache)
+    for line in report.scan.broken:
+        print(f'skipped: {line}', file=sys.stderr)
+    if out:
+        files = build.write(report, out)
+        print(f'{len(report.tables)} tables, {len(files)} files in {out}')
+    return 1 if report.scan.broken else 0

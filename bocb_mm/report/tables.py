@@ -1,0 +1,295 @@
+"""A result table as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pandas as pd
+
+from bocb_mm.report import coupling, paper, stats
+from bocb_mm.report.load import ResultTable
+
+# Okabe and Ito's blue and a gray of the same lightness for every kind of colour vision.
+BLUE, GRAY = '0072B2', '8C8C8C'
+MISSING, LOST = '–', 'diverged'
+_TEX = {
+    '\\': r'\textbackslash{}',
+    '~': r'\textasciitilde{}',
+    '^': r'\textasciicircum{}',
+    '–': '--',
+    '±': r'$\pm$',
+    '<': r'\textless{}',
+    '>': r'\textgreater{}',
+    '|': r'\textbar{}',
+    '"': "''",
+    **{c: '\\' + c for c in '&%$#_{}'},
+}
+_ACCENTED = set('ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ')
+
+
+def decimals(table: pd.DataFrame) -> int:
+    """1 where every result has one decimal (COCO's AP in points), else 2."""
+    values = stats.finite(table).stack()
+    return 1 if len(values) and (values * 10 - (values * 10).round()).abs().max() < 1e-6 else 2
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for people: ``–`` for missing, ``diverged`` for infinite.
+
+    Example:
+        >>> number(75.126), number(float('nan')), number(float('-inf'))
+        ('75.13', '–', 'diverged')
+    """
+    if value is None or math.isnan(value):
+        return MISSING
+    return LOST if math.isinf(value) else f'{value:.{digits}f}'
+
+
+def csv_text(frame: pd.DataFrame, index: bool = True) -> str:
+    """``frame`` as CSV, diverged results as ``diverged``.
+
+    A label that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    safe = frame.copy()
+    safe.columns = [_no_formula(c) for c in safe.columns]
+    safe.index = safe.index.map(_no_formula)
+    safe.index.name = frame.index.name
+    for place in range(safe.shape[1]):
+        column = safe.iloc[:, place]
+        if column.dtype.kind == 'f':
+            texts = [_csv_number(v) for v in column]
+        else:
+            texts = [_no_formula(v) for v in column]
+        safe.isetitem(place, pd.Series(texts, index=safe.index, dtype=object))
+    return safe.to_csv(index=index, lineterminator='\n')
+
+
+def _csv_number(value: float) -> str:
+    if math.isnan(value):
+        return ''
+    return LOST if math.isinf(value) else f'{value:.10g}'
+
+
+def _no_formula(value: object) -> object:
+    if isinstance(value, str) and value[:1] in ('=', '+', '-', '@', '\t', '\r'):
+        return f"'{value}"
+    return value
+
+
+def cell_texts(table: ResultTable) -> pd.DataFrame:
+    """What stands in a cell: mean, ``± s.d. (n)`` of several seeds, / the paper's / difference."""
+    digits = decimals(table.values)
+    several = {(c.optimizer, c.column): c for c in table.cells.itertuples() if c.n > 1}
+    texts = table.values.map(lambda v: number(v, digits)).astype(object)
+    for (optimizer, column), cell in several.items():
+        if math.isfinite(cell.value):
+            texts.at[optimizer, column] += f' ± {cell.sd:.{digits}f} ({cell.n})'
+    if table.reference is not None:
+        for column in texts.columns:
+            for optimizer in texts.index:
+                ours, theirs = (
+                    table.values.at[optimizer, column],
+                    table.reference.at[optimizer, column],
+                )
+                if math.isnan(theirs):
+                    continue
+                change = ours - theirs
+                shown = f'{change:+.{digits}f}' if math.isfinite(change) else MISSING
+                texts.at[optimizer, column] += f' / {number(theirs, digits)} / {shown}'
+    return texts
+
+
+def bottom_rows(table: ResultTable) -> dict[str, dict[str, str]]:
+    """The rows under a table: mean, std and range, n, failed; the paper's printed ones."""
+    digits = decimals(table.values)
+    found = stats.column_statistics(table.values, table.gamma)
+    several = table.cells['n'].max() > 1 if len(table.cells) else False
+    rows = {
+        'Mean': {c: number(r['mean'], digits) for c, r in found.iterrows()},
+        'Std/Range': {c: _std_range(r['std'], r['range']) for c, r in found.iterrows()},
+        'n': {c: str(int(table.values[c].notna().sum())) for c in found.index},
+        'Failed': {c: str(int(n)) for c, n in found['n_failed'].items()},
+    }
+    if several:
+        runs = table.cells.groupby('column')[['n', 'n_diverged']].sum().sum(axis=1)
+        rows['Runs'] = {c: str(int(runs.get(c, 0))) for c in found.index}
+    if table.source == 'paper' and table.name.startswith('table1_cifar100'):
+        printed = paper.printed_summary()
+        rows['Mean (printed)'] = {c: f'{printed.at[c, "mean"]:.2f}' for c in found.index}
+        rows['Std/Range (printed)'] = {
+            c: f'{printed.at[c, "std"]:.1f}/{printed.at[c, "range"]:.0f}' for c in found.index
+        }
+    return rows
+
+
+def _std_range(std: float, spread: float) -> str:
+    return MISSING if math.isnan(std) else f'{std:.1f}/{spread:.1f}'
+
+
+def cells_frame(table: ResultTable) -> pd.DataFrame:
+    """Every cell as a row: value, spread, interval, best setting, marks, the paper's value."""
+    failed, best = table.failed(), stats.top(table.values)
+    rows = []
+    for cell in table.cells.itertuples():
+        place = (cell.optimizer, cell.column)
+        low, high = coupling.bootstrap_interval(cell.seed_values)
+        theirs = table.reference.at[place] if table.reference is not None else math.nan
+        rows.append(
+            {
+                'column': cell.column,
+                'optimizer': cell.optimizer,
+                'value': cell.value,
+                'sd': cell.sd,
+                'n': cell.n,
+                'n_diverged': cell.n_diverged,
+                'ci_low': low,
+                'ci_high': high,
+                'lr': cell.lr,
+                'weight_decay': cell.weight_decay,
+                'failed': bool(failed.at[place]),
+                'top4': bool(best.at[place]),
+                'paper': theirs,
+                'difference': cell.value - theirs if math.isfinite(cell.value) else math.nan,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return frame
+    by_column = {c: i for i, c in enumerate(table.values.columns)}
+    by_row = {o: i for i, o in enumerate(table.values.index)}
+    order = frame.assign(c=frame['column'].map(by_column), o=frame['optimizer'].map(by_row))
+    return order.sort_values(['c', 'o']).drop(columns=['c', 'o']).reset_index(drop=True)
+
+
+def legend(table: ResultTable) -> str:
+    """One paragraph that says what the marks and rows of a table mean."""
+    parts = [
+        'The four best of a column are bold (blue), failed ones italic (gray): eq. 1 with '
+        f'gamma = {table.gamma:g}.',
+        'Mean, Std and Range leave out the single worst result of a column.',
+    ]
+    if table.reference is not None:
+        parts.append("A cell shows ours / the paper's / the difference.")
+    if len(table.cells) and table.cells['n'].max() > 1:
+        parts.append('± is the standard deviation over the seeds, their number in parentheses.')
+    if any(m.lower().startswith('coco') for m in table.metric.split(', ')):
+        parts.append('COCO AP is shown in points (the logged value times 100), as gamma is.')
+    if table.source == 'paper' and table.name.startswith('table1_cifar100'):
+        parts.append(
+            "The paper's printed Mean and Std leave out each column's two best results as well; "
+            'the rows above them follow the rule it states.'
+        )
+    return ' '.join(parts)
+
+
+def markdown(table: ResultTable) -> str:
+    """The table in Markdown: top-4 bold, failed italic."""
+    texts, failed, best = cell_texts(table), table.failed(), stats.top(table.values)
+    head = ['optimizer', *texts.columns]
+    lines = [_row(head), _row(['---'] + ['---:'] * len(texts.columns))]
+    for optimizer in texts.index:
+        cells = [str(optimizer)]
+        for column in texts.columns:
+            mark = (
+                '**' if best.at[optimizer, column] else '*' if failed.at[optimizer, column] else ''
+            )
+            cells.append(f'{mark}{texts.at[optimizer, column]}{mark}')
+        lines.append(_row(cells, marked=True))
+    for name, cells_ in bottom_rows(table).items():
+        lines.append(_row([name, *cells_.values()]))
+    return f'# {_md(table.title)}\n\n{legend(table)}\n\n' + '\n'.join(lines) + '\n'
+
+
+def _row(cells: list[str], marked: bool = False) -> str:
+    shown = [_md(c) if not marked or i == 0 else c for i, c in enumerate(cells)]
+    return '| ' + ' | '.join(shown) + ' |'
+
+
+def _md(text: str) -> str:
+    """Text that Markdown shows as it is: no table cell, HTML tag, link or emphasis comes of it."""
+    flat = ' '.join(str(text).split())
+    return re.sub(r'([\\`*_\[\]|])', r'\\\1', flat).replace('<', '&lt;').replace('>', '&gt;')
+
+
+def latex(table: ResultTable) -> str:
+    r"""The table in LaTeX with booktabs: top-4 blue, failed gray.
+
+    The file compiles by itself, and can be read with ``\input`` into a document that loads
+    booktabs, xcolor and graphicx.
+    """
+    texts, failed, best = cell_texts(table), table.failed(), stats.top(table.values)
+    body = []
+    for optimizer in texts.index:
+        cells = [tex(str(optimizer))]
+        for column in texts.columns:
+            cell = tex(texts.at[optimizer, column])
+            if best.at[optimizer, column]:
+                cell = rf'\textcolor{{bocbblue}}{{\textbf{{{cell}}}}}'
+            elif failed.at[optimizer, column]:
+                cell = rf'\textcolor{{bocbgray}}{{{cell}}}'
+            cells.append(cell)
+        body.append(' & '.join(cells) + r' \\')
+    bottom = [
+        ' & '.join(map(tex, [name, *cells.values()])) + r' \\'
+        for name, cells in bottom_rows(table).items()
+    ]
+    heads = ' & '.join(tex(c) for c in ['', *texts.columns])
+    caption = tex(f'{table.title}. ') + tex(
+        legend(table).replace('bold (blue)', 'blue').replace('italic (gray)', 'gray')
+    )
+    return _TEX_FILE.format(
+        blue=BLUE,
+        gray=GRAY,
+        caption=caption,
+        label=re.sub(r'[^0-9A-Za-z-]', '-', table.name),
+        spec='l' + 'c' * len(texts.columns),
+        heads=heads,
+        body='\n'.join(body),
+        bottom='\n'.join(bottom),
+    )
+
+
+# Inside a document \@nodocument is \relax, before \begin{document} it is not.
+_TEX_FILE = r"""%% Compiles by itself, or \input it with booktabs, xcolor and graphicx loaded.
+\expandafter\ifx\csname @nodocument\endcsname\relax
+  \def\bocbend{{}}
+\else
+  \documentclass{{article}}
+  \usepackage[landscape,margin=10mm]{{geometry}}
+  \usepackage[utf8]{{inputenc}}
+  \usepackage{{booktabs,graphicx,xcolor}}
+  \pagestyle{{empty}}
+  \begin{{document}}
+  \def\bocbend{{\end{{document}}}}
+\fi
+\definecolor{{bocbblue}}{{HTML}}{{{blue}}}
+\definecolor{{bocbgray}}{{HTML}}{{{gray}}}
+\begin{{table}}[htbp]
+\centering
+\caption{{{caption}}}
+\label{{tab:{label}}}
+\resizebox{{\linewidth}}{{!}}{{%
+\begin{{tabular}}{{{spec}}}
+\toprule
+{heads} \\
+\midrule
+{body}
+\midrule
+{bottom}
+\bottomrule
+\end{{tabular}}}}
+\end{{table}}
+\bocbend
+"""
+
+
+def tex(text: str) -> str:
+    r"""Text that LaTeX sets as it is; a character pdflatex has no glyph for becomes ``?``.
+
+    Example:
+        >>> print(tex('50% & a_b'))
+        50\% \& a\_b
+    """
+    flat = ' '.join(text.split())
+    return ''.join(_TEX.get(c) or (c if c.isascii() or c in _ACCENTED else '?') for c in flat)
