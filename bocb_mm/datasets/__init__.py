@@ -1,0 +1,8 @@
+"""Data sets that need no download: scikit-learn's digits, scenes composed of them, stick figures.
+
+Each generator writes a folder in a format that stock MM data sets read (class folders, COCO JSON).
+"""
+
+from bocb_mm.datasets.prepare import prepare_quickstart
+
+__all__ = ['prepare_quickstart']
