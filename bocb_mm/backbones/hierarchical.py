@@ -144,13 +144,16 @@ def batch_statistics_kept(module: nn.Module) -> Iterator[None]:
         for m in module.modules()
         if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats and m.training
     ]
+    # A momentum of 0, not `track_running_stats = False`: autograd would then save fewer tensors
+    # than in the first run, which checkpoint refuses.
+    kept = [(m.momentum, m.num_batches_tracked) for m in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, kept):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 class DropPath(nn.Module):

@@ -83,8 +83,9 @@ class TransNeXt(HierarchicalNet):
         strides = tuple(4 * 2**i for i in range(len(channels)))
         super().__init__(channels, strides, num_classes, out_indices, with_cp)
         self.pool_ratios = tuple(pool_ratios)
-        self.pretrain_size, self.img_size = pretrain_size, img_size
-        self.interpolate_bias = interpolate_bias
+        # Side of each stage's map in pre-training, and of the one the bias is resized from.
+        self.bases = tuple(pretrain_size // s for s in strides)
+        self.bias_sides = tuple(img_size // s for s in strides) if interpolate_bias else None
         self.min_size = max(s * r for s, r in zip(strides[: self.num_stages], pool_ratios))
         rates = drop_path_rates(drop_path_rate, depths)
         for i in range(self.num_stages):
@@ -135,14 +136,14 @@ class TransNeXt(HierarchicalNet):
 
     def _grids(self, size: tuple[int, int], index: int, x: Tensor) -> tuple[Grid, Grid | None]:
         """The grid of the map at hand, and the one to resize the position bias from, if any."""
-        ratio, stride = self.pool_ratios[index], self.strides[index]
+        ratio = self.pool_ratios[index]
 
         def grid(height: int, width: int) -> Grid:
             pooled = (height // ratio, width // ratio)
-            return make_grid((height, width), pooled, self.pretrain_size // stride, x.device)
+            return make_grid((height, width), pooled, self.bases[index], x.device)
 
-        side = self.img_size // stride
-        resized = self.interpolate_bias and size != (side, side)
+        side = self.bias_sides[index] if self.bias_sides else size[0]
+        resized = self.bias_sides and size != (side, side)
         return grid(*size), grid(side, side) if resized else None
 
 
