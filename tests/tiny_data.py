@@ -198,7 +198,9 @@ def _write_annotations(
         content = {**info, 'categories': kinds, 'annotations': anns}
         (folder / f'{name}_{split}.json').write_text(json.dumps(content))
     if split == 'val2017':
-        found = [{k: o[k] for k in ('image_id', 'category_id', 'bbox')} | {'score': 0.9} for o in people]
+        found = [
+            {k: o[k] for k in ('image_id', 'category_id', 'bbox')} | {'score': 0.9} for o in people
+        ]
         (root / 'person_detection_results').mkdir(exist_ok=True)
         name = 'COCO_val2017_detections_AP_H_56_person.json'
         (root / 'person_detection_results' / name).write_text(json.dumps(found))

@@ -1,0 +1,131 @@
+r"""Depth of each parameter, for the layer-wise decay of the learning rate.
+
+With rate :math:`r` and depths :math:`0 \dots D`, depth :math:`d` learns at
+:math:`r^{D - d}` times the base rate: the stem (0) slowest, final norm and head (:math:`D`) fully.
+
+- ViT, DeiT: the stem with class token and position embedding is 0, block i is i + 1.
+- Swin: the same over all blocks of all stages; a merging layer belongs to the stage it ends.
+- ConvNeXt: stages 0 and 1 are one layer each, stage 2 one layer per three blocks, stage 3 one.
+
+Sources: BEiT and MAE (ViT), ConvNeXt's ``optim_factory.py``; the depths equal mmpretrain 1.2.0's
+``get_layer_depth`` for its own names. timm's names are mapped onto the same depths.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from torch import nn
+
+from bocb_mm.errors import UserError
+
+#: A depth function and the largest depth: ``depth(local name)``, D.
+Depths = tuple[Callable[[str], int], int]
+
+_STEM = re.compile(
+    r'^(patch_embed|(absolute_)?pos_embed|(cls|dist|mask|reg)_token|pre_norm|norm_pre|stem)'
+)
+
+
+def layer_depths(model: nn.Module) -> tuple[dict[str, int], int]:
+    """Depth of every parameter of ``model`` and the largest depth.
+
+    Args:
+        model: A ViT/DeiT, Swin or ConvNeXt of mmpretrain, mmdet, mmpose, timm or this package,
+            bare or anywhere inside a model (``backbone``, ``backbone.timm_model`` ...); or a
+            model with one module that has mmpretrain's ``get_layer_depth``.
+
+    Returns:
+        Full parameter name to depth in ``0..D``, and ``D``. Parameters outside the backbone
+        (neck, head) have depth D.
+
+    Raises:
+        UserError: No part of the model is one of these networks.
+
+    Example:
+        >>> from timm import create_model  # doctest: +SKIP
+        >>> depths, top = layer_depths(create_model('deit_small_patch16_224'))  # doctest: +SKIP
+        >>> depths['blocks.0.norm1.weight'], top  # doctest: +SKIP
+        (1, 13)
+    """
+    names = [n for n, _ in model.named_parameters()]
+    for prefix, module in model.named_modules():
+        dot = f'{prefix}.' if prefix else ''
+        local = [n[len(dot) :] for n in names if n.startswith(dot)]
+        found = _rule(module, local)
+        if found is not None:
+            depth, top = found
+            return {n: depth(n[len(dot) :]) if n.startswith(dot) else top for n in names}, top
+    raise UserError(
+        f'layer_decay_rate: {type(model).__name__} has no ViT, Swin or ConvNeXt in it and no '
+        'module with get_layer_depth(); leave layer_decay_rate out or use custom_keys with lr_mult'
+    )
+
+
+def _rule(module: nn.Module, names: Iterable[str]) -> Depths | None:
+    """The depth rule for the parameters ``names`` of ``module``, if it is a known network."""
+    names = list(names)
+    kind = type(module).__name__.lower()
+    if 'convnext' in kind and any(n.startswith('stages.3.') for n in names):
+        return _convnext(names)
+    blocks = [_swin_block(n) for n in names]
+    if 'swin' in kind and any(b is not None for b in blocks):
+        return _swin([b for b in blocks if b is not None])
+    own = getattr(module, 'get_layer_depth', None)
+    if callable(own):
+        top = own('head.weight', 'backbone.')[1] - 1
+        return lambda n: own(n)[0], top
+    isotropic = [int(m[1]) for n in names if (m := re.match(r'(?:blocks|layers)\.(\d+)\.', n))]
+    if isotropic and re.search(r'vit|visiontransformer|deit|beit|eva', kind):
+        return _isotropic(max(isotropic) + 1)
+    return None
+
+
+def _isotropic(n_blocks: int) -> Depths:
+    def depth(name: str) -> int:
+        if match := re.match(r'(?:blocks|layers)\.(\d+)\.', name):
+            return int(match[1]) + 1
+        return 0 if _STEM.match(name) else n_blocks + 1
+
+    return depth, n_blocks + 1
+
+
+def _swin_block(name: str) -> tuple[int, int] | None:
+    match = re.match(r'(?:stages|layers)\.(\d+)\.blocks\.(\d+)\.', name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _swin(blocks: list[tuple[int, int]]) -> Depths:
+    n_stages = max(s for s, _ in blocks) + 1
+    sizes = [max(b for s, b in blocks if s == stage) + 1 for stage in range(n_stages)]
+
+    def depth(name: str) -> int:
+        if block := _swin_block(name):
+            return sum(sizes[: block[0]]) + block[1] + 1
+        if match := re.match(r'(stages|layers)\.(\d+)\.downsample\.', name):
+            # timm's `layers` begin with their merging layer, the others' `stages` end with it.
+            ended = int(match[2]) - (match[1] == 'layers')
+            return sum(sizes[: ended + 1])
+        return 0 if _STEM.match(name) else sum(sizes) + 1
+
+    return depth, sum(sizes) + 1
+
+
+def _convnext(names: list[str]) -> Depths:
+    block = re.compile(r'stages\.(\d)\.(?:blocks\.)?(\d+)\.')
+    down = re.compile(r'(?:stages\.(\d)\.downsample|downsample_layers\.(\d))\.')
+    last = max(int(m[2]) for n in names if (m := block.match(n)) and m[1] == '2')
+    deepest = 12 if last + 1 > 9 else 6
+
+    def depth(name: str) -> int:
+        if match := down.match(name):
+            stage = int(match[1] or match[2])
+            is_stem = match[2] == '0'
+            return 0 if is_stem else (deepest if stage == 3 else stage + 1)
+        if match := block.match(name):
+            stage = int(match[1])
+            return (1, 2, 3 + int(match[2]) // 3, deepest)[stage]
+        return 0 if _STEM.match(name) else deepest + 1
+
+    return depth, deepest + 1
