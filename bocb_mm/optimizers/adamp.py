@@ -1,0 +1,121 @@
+"""AdamP: AdamW without the growth of scale-invariant weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bocb_mm.optimizers.multi_tensor import MultiTensorOptimizer, Scalars, Tensors, add_scaled_
+from bocb_mm.optimizers.projection import RowProducts, row_dot, row_factors, rows_of, single
+from bocb_mm.optimizers.strict import check_betas, check_common, require
+
+
+class AdamP(MultiTensorOptimizer):
+    r"""AdamW whose step is projected where weights are scale-invariant.
+
+    ``u = m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps)``, projected as :mod:`.projection` says; parameters
+    of one dimension are left to AdamW.
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate.
+        betas: Decay rates of the moments.
+        eps: Added to the denominator and to the norms.
+        weight_decay: Decoupled.
+        delta: Threshold of the cosine.
+        wd_ratio: Share of the decay that acts on projected weights.
+        foreach: ``None`` chooses by device.
+        compile: Compile the step.
+
+    Example:
+        >>> p = torch.nn.Parameter(torch.tensor([[1.0, 0.0]])); p.grad = torch.tensor([[0.0, 1.0]])
+        >>> AdamP([p], lr=0.5).step(); [round(x, 6) for x in p[0].tolist()]
+        [1.0, -0.5]
+
+    Source: Heo et al., ICLR 2021, Algorithm 2.
+    """
+
+    elementwise = False
+    statics = ('betas', 'eps', 'delta', 'wd_ratio')
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        delta: float = 0.1,
+        wd_ratio: float = 0.1,
+        *,
+        foreach: bool | None = None,
+        compile: bool = False,
+    ) -> None:
+        check_common(lr, weight_decay, eps)
+        check_betas(betas, 2)
+        require(delta >= 0, 'delta', delta, 'at least 0')
+        require(0 <= wd_ratio <= 1, 'wd_ratio', wd_ratio, 'a number in [0, 1]')
+        defaults = {
+            'lr': lr,
+            'betas': betas,
+            'eps': eps,
+            'weight_decay': weight_decay,
+            'delta': delta,
+            'wd_ratio': wd_ratio,
+        }
+        super().__init__(params, defaults, foreach, compile)
+
+    def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        """``exp_avg``, ``exp_avg_sq``: moments."""
+        return {'exp_avg': torch.zeros_like(p), 'exp_avg_sq': torch.zeros_like(p)}
+
+    def kind(self, p: Tensor, group: dict[str, Any]) -> Any:
+        """Whether it is projected."""
+        return p.dim() > 1
+
+    def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
+        """``step * m / (sqrt(v) + eps)`` has the bias corrections in ``step`` and ``eps``."""
+        b1, b2 = group['betas']
+        lr, root = float(group['lr']), math.sqrt(1 - b2**step)
+        return {
+            'step': lr * root / (1 - b1**step),
+            'eps': group['eps'] * root,
+            'shrink': lr * group['weight_decay'],
+        }
+
+    @staticmethod
+    def update(params: Tensors, grads: Tensors, state: Any, c: Scalars, s: Scalars) -> None:
+        """One tensor after the other; one buffer of a tensor's size."""
+        b1, b2 = s['betas']
+        m, v = state['exp_avg'], state['exp_avg_sq']
+        torch._foreach_lerp_(m, grads, 1 - b1)
+        torch._foreach_mul_(v, b2)
+        torch._foreach_addcmul_(v, grads, grads, value=1 - b2)
+        u = torch._foreach_sqrt(v)
+        torch._foreach_add_(u, c['eps'])
+        torch._foreach_reciprocal_(u)
+        torch._foreach_mul_(u, m)
+        apply_projected_(params, grads, u, c, s)
+
+
+def apply_projected_(params: Tensors, grads: Tensors, u: Tensors, c: Scalars, s: Scalars) -> None:
+    """``p = p * row factors - step * u`` tensor by tensor, projected if ``s['kind']``."""
+    if s['kind']:
+        for p, g, step in zip(params, grads, u):
+            rows, g_rows = rows_of(p), rows_of(g)
+            r = RowProducts(
+                row_dot(rows, rows),
+                row_dot(g_rows, g_rows),
+                row_dot(rows, g_rows),
+                row_dot(rows, rows_of(step)),
+            )
+            factors = row_factors(
+                r, single(p, s['delta']), c['step'], c['shrink'], s['wd_ratio'], s['eps']
+            )
+            p.mul_(factors.view(-1, *[1] * (p.dim() - 1)))
+    elif s['decay']:
+        torch._foreach_mul_(params, 1 - c['shrink'])
+    add_scaled_(params, u, -c['step'])

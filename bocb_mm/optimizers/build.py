@@ -1,0 +1,98 @@
+"""Looking optimizers up by name, building them, and the catalog as a table."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from bocb_mm.errors import unknown_name
+from bocb_mm.optimizers.catalog import SPECS
+from bocb_mm.optimizers.spec import CATEGORIES, OptimizerSpec
+
+
+def list_optimizers(filter: str = '*', category: str | None = None) -> list[str]:
+    """Names in the catalog, in the paper's order.
+
+    Args:
+        filter: Shell pattern, upper and lower case alike.
+        category: ``'a'``, ``'b'``, ``'c'`` or ``'d'``.
+
+    Raises:
+        UnknownNameError: No such category.
+
+    Example:
+        >>> list_optimizers('ada*', category='d')
+        ['AdaGrad', 'AdaDelta']
+    """
+    if category is not None and category.lower() not in CATEGORIES:
+        raise unknown_name('category', category, CATEGORIES, f'one of {", ".join(CATEGORIES)}')
+    return [
+        spec.name
+        for spec in SPECS
+        if fnmatch.fnmatch(spec.name.lower(), filter.lower())
+        and (category is None or spec.category == category.lower())
+    ]
+
+
+def get_spec(name: str) -> OptimizerSpec:
+    """The catalog row of an optimizer, upper and lower case alike.
+
+    Raises:
+        UnknownNameError: No such optimizer.
+
+    Example:
+        >>> get_spec('adamw').name
+        'AdamW'
+    """
+    for spec in SPECS:
+        if spec.name.lower() == name.lower():
+            return spec
+    hint = 'python -m bocb_mm.optimizers lists them'
+    raise unknown_name('optimizer', name, list_optimizers(), hint)
+
+
+def build_optimizer(name: str, params: Iterable[Any], **kwargs: Any) -> torch.optim.Optimizer:
+    """Build an optimizer of the catalog.
+
+    Args:
+        name: Name, upper and lower case alike.
+        params: Parameters or groups, as for any torch optimizer.
+        kwargs: Arguments of the class. The fixed settings of the row are the defaults.
+
+    Raises:
+        UnknownNameError: No such optimizer.
+        UnknownArgumentError: An argument the optimizer does not have; the nearest one is named.
+        SettingError: A value outside its range.
+
+    Example:
+        >>> import torch
+        >>> p = torch.nn.Parameter(torch.zeros(2))
+        >>> build_optimizer('lamb', [p], lr=1e-3).param_groups[0]['betas']
+        (0.9, 0.999)
+    """
+    return get_spec(name).cls(params, **kwargs)
+
+
+def catalog_table() -> str:
+    """The catalog as a Markdown table, one row an optimizer; the README's list is made of it."""
+    lines = [
+        '| optimizer | category | weight decay | implementation | paper | CIFAR-100 | RetinaNet | pose |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
+    for spec in SPECS:
+        cells = [spec.name, spec.category, spec.decay, spec.implementation, spec.paper]
+        for task in ('classification', 'detection', 'pose'):
+            start = spec.default(task)
+            mark = '' if start.sourced else '*'
+            cells.append(f'{start.lr:g} / {start.weight_decay:g}{mark}')
+        lines.append(f'| {" | ".join(cells)} |')
+    categories = '; '.join(f'{key}: {text}' for key, text in CATEGORIES.items())
+    lines += [
+        '',
+        f'Categories: {categories}. The last three columns are learning rate / weight decay to start '
+        'from; * marks those without a source, where the search decides.',
+    ]
+    return '\n'.join(lines)

@@ -1,0 +1,315 @@
+"""Base of our own optimizers: one formula on lists of tensors, run in the way that suits the device.
+
+Three ways to run a step, all with the same numbers up to rounding:
+
+- *foreach* (``foreach=True``; the default on an accelerator): the formula gets every tensor of a
+  group at once as ``torch._foreach_*`` lists. The number of dispatches does not grow with the
+  number of parameters.
+- *blocks* (``foreach=False``; the default on a CPU): the formula gets a few thousand elements at a
+  time, so that what one operation wrote is still in the cache when the next one reads it. A formula
+  that needs a whole tensor gets one tensor at a time.
+- *compile* (``compile=True``): ``torch.compile`` of the formula. Rate and step count enter as
+  tensors, so that nothing is compiled anew when they change.
+
+How an optimizer is run is no part of its state: a checkpoint goes on in whatever way the optimizer
+that loads it was built.
+
+A gradient that holds NaN makes the weights NaN in the same step, at least where the gradient is; no
+optimizer hides it (``bocb_mm.DivergenceHook`` ends such a run). A parameter without gradient and one
+without elements are left alone. Sparse gradients and complex parameters are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bocb_mm.optimizers.strict import SettingError, SparseGradientError, StrictArguments
+
+Tensors = list[Tensor]
+Scalars = dict[str, Any]
+BLOCK = 64 * 1024
+"""Elements that a block holds. Five float32 lists of it fit the second-level cache of two cores."""
+
+
+@dataclass
+class Batch:
+    """Tensors that one call of a formula updates: same group, device, dtype and step count.
+
+    Attributes:
+        params: The weights.
+        grads: Their gradients, same order.
+        state: Lists of the state tensors by key, same order.
+        step: How many steps they have had, this one included.
+        kind: What :meth:`MultiTensorOptimizer.kind` says of all of them.
+    """
+
+    params: Tensors
+    grads: Tensors
+    state: dict[str, Tensors]
+    step: int
+    kind: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.params, self.grads, self.state))
+
+
+class MultiTensorOptimizer(StrictArguments, torch.optim.Optimizer):
+    """Base class: batching, the three ways to run, state handling. A subclass is a formula.
+
+    A subclass implements :meth:`init_state`, :meth:`coefficients` and :meth:`update`; one whose
+    formula reduces over rows or whole tensors sets ``elementwise = False`` and may implement
+    :meth:`update_grouped` too.
+
+    Args:
+        params: Parameters or groups, as for any torch optimizer.
+        defaults: Settings of a group.
+        foreach: ``None`` chooses by device.
+        compile: Compile the formula; excludes ``foreach``.
+
+    Raises:
+        SettingError: ``foreach=True`` together with ``compile=True``, or a complex parameter.
+    """
+
+    elementwise = True
+    statics: tuple[str, ...] = ()
+    """Group settings that :meth:`update` reads; they rarely change during a training."""
+
+    def __init__(
+        self, params: Any, defaults: dict[str, Any], foreach: bool | None, compile: bool
+    ) -> None:
+        if foreach and compile:
+            raise SettingError('foreach=True with compile=True: choose one of them')
+        self.foreach = foreach
+        self.compile = compile
+        self._compiled: Callable[..., None] | None = None
+        super().__init__(params, defaults)
+
+    def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        """State tensors of a parameter before its first step (its gradient is there)."""
+        raise NotImplementedError
+
+    def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
+        """Numbers that depend on the rate or the step count, in double precision."""
+        raise NotImplementedError
+
+    @staticmethod
+    def update(params: Tensors, grads: Tensors, state: Any, c: Scalars, s: Scalars) -> None:
+        """The formula, in place on lists. ``c``: :meth:`coefficients`; ``s``: the statics."""
+        raise NotImplementedError
+
+    def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
+        """The formula on a whole batch with few dispatches; by default :meth:`update`."""
+        self.update(*batch, c, s)
+
+    def kind(self, p: Tensor, group: dict[str, Any]) -> Any:
+        """What sets parameters of one group apart for the formula (``s['kind']``), hashable."""
+        return None
+
+    def before_step(self) -> Scalars:
+        """Coefficients that need all gradients at once, e.g. a global norm; merged into ``c``."""
+        return {}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: Evaluates the model anew and returns the loss.
+
+        Returns:
+            What ``closure`` returned.
+
+        Raises:
+            SparseGradientError: A gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        shared = self.before_step()
+        work = []
+        for group in self.param_groups:
+            statics = {key: group[key] for key in self.statics}
+            for batch in self._batches(group):
+                s = statics | {'kind': batch.kind, 'decay': group['weight_decay'] != 0}
+                work.append((batch, self.coefficients(group, batch.step) | shared, s))
+        if self.compile:
+            self._run_compiled(work)
+        else:
+            for batch, c, s in work:
+                self._run(batch, c, s)
+        return loss
+
+    def _run(self, batch: Batch, c: Scalars, s: Scalars) -> None:
+        device = batch.params[0].device
+        if self.foreach or (self.foreach is None and device.type != 'cpu'):
+            self.update_grouped(batch, c, s)
+        elif self.elementwise:
+            for block in _blocks(batch):
+                self.update(*block, c, s)
+        else:
+            for i, (p, g) in enumerate(zip(batch.params, batch.grads)):
+                self.update([p], [g], {k: [v[i]] for k, v in batch.state.items()}, c, s)
+
+    def _run_compiled(self, work: list[tuple[Batch, Scalars, Scalars]]) -> None:
+        if self._compiled is None:
+            # Dynamo counts recompilations by code object, over all optimizers of the process
+            code = _formula_loop.__code__.replace(co_name=f'{type(self).__name__}_step')
+            self._compiled = torch.compile(FunctionType(code, globals()))
+        arguments = [
+            (*b, {k: torch.as_tensor(v, dtype=torch.float64) for k, v in c.items()}, s)
+            for b, c, s in work
+        ]
+        self._compiled(type(self).update, arguments)
+
+    def _batches(self, group: dict[str, Any], advance: bool = True) -> list[Batch]:
+        """Parameters with a gradient, by what the formula needs alike; counts a step."""
+        batches: dict[Any, Batch] = {}
+        for p in group['params']:
+            g = p.grad
+            if g is None or not p.numel():
+                continue
+            state = self.state[p]
+            if not state:
+                check_gradient(p, g)
+                state.update(step=0, **self.init_state(p, group))
+            elif g.layout is not torch.strided:
+                check_gradient(p, g)
+            state['step'] += advance
+            kind = self.kind(p, group)
+            key = (p.device, p.dtype, g.dtype, state['step'], kind)
+            if key not in batches:
+                lists: dict[str, Tensors] = {k: [] for k in state if k != 'step'}
+                batches[key] = Batch([], [], lists, state['step'], kind)
+            batch = batches[key]
+            batch.params.append(p)
+            batch.grads.append(g)
+            for name, tensors in batch.state.items():
+                tensors.append(state[name])
+        return list(batches.values())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickling and copying keep: torch's part and the way to run."""
+        return super().__getstate__() | {'foreach': self.foreach, 'compile': self.compile}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._compiled = None
+        super().__setstate__(state)
+
+
+def _formula_loop(update: Callable[..., None], arguments: list[tuple[Any, ...]]) -> None:
+    for each in arguments:
+        update(*each)
+
+
+def check_gradient(p: Tensor, g: Tensor) -> None:
+    """Refuse a sparse gradient and a complex parameter.
+
+    Raises:
+        SparseGradientError: ``g`` is sparse.
+        SettingError: ``p`` is complex.
+    """
+    if g.layout is not torch.strided:
+        raise SparseGradientError(
+            f'a parameter of shape {tuple(p.shape)} has a sparse gradient; make it dense '
+            '(nn.Embedding(sparse=False))'
+        )
+    if p.is_complex():
+        raise SettingError(f'parameter of dtype {p.dtype}: expected real floating point')
+
+
+def _blocks(batch: Batch) -> Iterator[tuple[Tensors, Tensors, dict[str, Tensors]]]:
+    """The batch in pieces of about :data:`BLOCK` elements: big tensors cut, small ones together."""
+    keys = list(batch.state)
+    columns = [batch.params, batch.grads, *batch.state.values()]
+    piece: list[tuple[Tensor, ...]] = []
+    size = 0
+    for row in zip(*columns):
+        n = row[0].numel()
+        if n >= 2 * BLOCK and (flat := _flat(row)) is not None:
+            for part in zip(*(t.split(BLOCK) for t in flat)):
+                yield _as_block([part], keys)
+            continue
+        piece.append(row)
+        size += n
+        if size >= BLOCK:
+            yield _as_block(piece, keys)
+            piece, size = [], 0
+    if piece:
+        yield _as_block(piece, keys)
+
+
+def _as_block(
+    rows: list[tuple[Tensor, ...]], keys: list[str]
+) -> tuple[Tensors, Tensors, dict[str, Tensors]]:
+    params, grads, *state = (list(column) for column in zip(*rows))
+    return params, grads, dict(zip(keys, state))
+
+
+def _flat(tensors: tuple[Tensor, ...]) -> list[Tensor] | None:
+    """One-dimensional views in memory order, or None where the tensors do not lie alike."""
+    first = tensors[0]
+    if all(t.is_contiguous() for t in tensors):
+        return [t.view(-1) for t in tensors]
+    dense = first.is_contiguous(memory_format=torch.channels_last) if first.dim() == 4 else False
+    if dense and all(t.stride() == first.stride() for t in tensors):
+        return [t.as_strided((t.numel(),), (1,)) for t in tensors]
+    return None
+
+
+def add_scaled_(y: Tensors, x: Tensors, a: Any) -> None:
+    """``y += a * x``, where ``a`` is a number or a 0-dim tensor."""
+    if isinstance(a, Tensor):
+        torch._foreach_add_(y, torch._foreach_mul(x, a))
+    else:
+        torch._foreach_add_(y, x, alpha=a)
+
+
+def add_quotient_(y: Tensors, x: Tensors, d: Tensors, a: Any) -> None:
+    """``y += a * x / d``."""
+    if isinstance(a, Tensor):
+        quotient = torch._foreach_div(x, d)
+        torch._foreach_mul_(quotient, a)
+        torch._foreach_add_(y, quotient)
+    else:
+        torch._foreach_addcdiv_(y, x, d, value=a)
+
+
+def clamp_(x: Tensors, lower: Any, upper: Any) -> None:
+    """Bring ``x`` into ``[lower, upper]``; either may be None. NaN stays NaN."""
+    if isinstance(lower, Tensor) or isinstance(upper, Tensor):  # under torch.compile only
+        for t in x:
+            if lower is not None:
+                t.copy_(torch.maximum(t, torch.as_tensor(lower).to(t)))
+            if upper is not None:
+                t.copy_(torch.minimum(t, torch.as_tensor(upper).to(t)))
+        return
+    if lower is not None:
+        torch._foreach_clamp_min_(x, lower)
+    if upper is not None:
+        torch._foreach_clamp_max_(x, upper)
+
+
+def clip_factor(groups: list[dict[str, Any]]) -> Any:
+    """What brings the global gradient norm down to ``max_grad_norm``: ``min(1, max / norm)``.
+
+    Args:
+        groups: Parameter groups; ``max_grad_norm`` of the first one counts, 0 does not clip.
+
+    Returns:
+        A number on a CPU, a 0-dim tensor elsewhere (reading it would wait for the device).
+    """
+    limit = groups[0]['max_grad_norm']
+    grads = [p.grad for g in groups for p in g['params'] if p.grad is not None and p.numel()]
+    if not limit or not grads:
+        return 1.0
+    norms = torch._foreach_norm(grads)
+    norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0]) for n in norms]))
+    factor = (limit / norm).clamp(max=1.0)
+    return factor.item() if factor.device.type == 'cpu' else factor

@@ -1,0 +1,9 @@
+"""Registers the catalog with mmengine, scope ``bocb_mm``. The only module here that imports it."""
+
+from __future__ import annotations
+
+from bocb_mm.optimizers.catalog import SPECS
+from bocb_mm.registry import OPTIMIZERS
+
+for _spec in SPECS:
+    OPTIMIZERS.register_module(name=_spec.name, module=_spec.cls)

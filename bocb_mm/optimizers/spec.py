@@ -1,0 +1,218 @@
+"""What a row of the optimizer catalog holds, and how defaults and search grids follow from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from bocb_mm.errors import unknown_name
+
+CATEGORIES = {
+    'a': 'fixed learning rate with momentum',
+    'b': 'adaptive learning rate with momentum',
+    'c': 'estimated learning rate with momentum',
+    'd': 'adaptive learning rate without momentum',
+}
+"""The four categories of section 2.2 of the paper."""
+
+DECAYS = {
+    'coupled': 'added to the gradient (L2)',
+    'decoupled': 'shrinks the weight, apart from the gradient statistics',
+    'trust-ratio': 'added to the update before the layer-wise trust ratio',
+}
+"""The kinds of weight decay."""
+
+TASKS = ('classification', 'detection', 'pose')
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training schedule that rates are quoted for.
+
+    Attributes:
+        batch: Global batch size.
+        sgd_lr: Rate of SGD with momentum under it.
+        adamw_lr: Rate of AdamW under it. Both anchor the rates of the optimizers without a source.
+        note: Where the two come from.
+    """
+
+    batch: int
+    sgd_lr: float
+    adamw_lr: float
+    note: str
+
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        'pytorch-cifar': Recipe(100, 0.1, 1e-3, 'Table A3; openmixup CIFAR-100'),
+        'deit-cifar': Recipe(100, 0.1, 1e-3, 'Table A3'),
+        'convnext-cifar': Recipe(100, 0.1, 1e-3, 'Table A3'),
+        'rsb-a2-cifar': Recipe(100, 0.1, 1e-3, 'Table A3'),
+        'pytorch': Recipe(256, 0.1, 2.5e-4, 'Table A3; AdamW 5e-4 * batch / 512 (mmpretrain)'),
+        'deit': Recipe(1024, 0.4, 1e-3, 'Table A3; SGD scaled with the batch'),
+        'convnext': Recipe(4096, 1.6, 4e-3, 'AdamW 4e-3 @ 4096 (mmpretrain convnext)'),
+        'rsb-a1': Recipe(2048, 0.8, 2e-3, 'both scaled with the batch'),
+        'rsb-a2': Recipe(2048, 0.8, 2e-3, 'both scaled with the batch'),
+        'rsb-a3': Recipe(2048, 0.8, 2e-3, 'both scaled with the batch'),
+        'detection': Recipe(16, 0.01, 1e-4, 'mmdet RetinaNet R-50 and RSB R-50'),
+        'pose': Recipe(512, 0.05, 5e-4, 'mmpose top-down; SGD 100x AdamW as in detection'),
+    }
+)
+"""Recipes of classification by name, and one for each other task. The first one is the default."""
+
+DEFAULT_RECIPE = 'pytorch-cifar'
+
+
+@dataclass(frozen=True)
+class Default:
+    """Learning rate and weight decay to start from, and where they come from.
+
+    Attributes:
+        lr: Learning rate at the recipe's batch size.
+        weight_decay: Weight decay.
+        source: Where they stand, or the rule they were derived with.
+        sourced: True where a publication or its code states them, False where extrapolated.
+        extra: Further arguments the source sets.
+    """
+
+    lr: float
+    weight_decay: float
+    source: str
+    sourced: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """One optimizer of the paper.
+
+    Attributes:
+        name: As the paper spells it.
+        category: Key of :data:`CATEGORIES`.
+        decay: Key of :data:`DECAYS`.
+        paper: Authors, venue, year.
+        reference: Identifier of the paper.
+        implementation: What does the arithmetic: ``'torch.optim.AdamW'`` or ``'bocb_mm'``.
+        cls: The class.
+        anchor: ``'SGD'`` or ``'AdamW'``: whose rate the extrapolated ones follow; ``''`` for a rate
+            that does not depend on the recipe.
+        ratio: Rate relative to the anchor's, or the rate itself without an anchor.
+        weight_decay: Decay where no source states one.
+        why: The reason for ``ratio`` and ``weight_decay``.
+        sourced: Defaults with a source, by recipe (:data:`RECIPES`).
+        fixed: Settings beyond rate and decay that stay fixed in a search, e.g. the betas.
+        elementwise: Whether an element's update depends on that element's gradients only.
+    """
+
+    name: str
+    category: str
+    decay: str
+    paper: str
+    reference: str
+    implementation: str
+    cls: type[torch.optim.Optimizer]
+    anchor: str
+    ratio: float
+    weight_decay: float
+    why: str
+    sourced: Mapping[str, Default] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    elementwise: bool = True
+
+    def default(self, task: str, recipe: str | None = None) -> Default:
+        """The starting point for a task, with its source.
+
+        Args:
+            task: ``'classification'``, ``'detection'`` or ``'pose'``.
+            recipe: For classification, a name in :data:`RECIPES`; ``None`` is the paper's CIFAR-100
+                schedule of 200 epochs.
+
+        Raises:
+            UnknownNameError: No such task or recipe.
+
+        Example:
+            >>> from bocb_mm.optimizers import get_spec
+            >>> get_spec('AdamW').default('detection').source
+            'mmdet RetinaNet (RSB R-50, Swin, ConvNeXt)'
+        """
+        key = _recipe_key(task, recipe)
+        if key in self.sourced:
+            return self.sourced[key]
+        schedule = RECIPES[key]
+        base = {'SGD': schedule.sgd_lr, 'AdamW': schedule.adamw_lr}.get(self.anchor, 1.0)
+        lr = float(f'{base * self.ratio:.6g}')
+        return Default(lr, self.weight_decay, f'extrapolated: {self.why}', sourced=False)
+
+    def defaults_for(self, task: str, recipe: str | None = None) -> dict[str, Any]:
+        """Arguments to build the optimizer with: ``lr``, ``weight_decay`` and the fixed settings.
+
+        Args:
+            task: ``'classification'``, ``'detection'`` or ``'pose'``.
+            recipe: For classification, a name in :data:`RECIPES`.
+
+        Example:
+            >>> from bocb_mm.optimizers import get_spec
+            >>> get_spec('sgd').defaults_for('detection')
+            {'lr': 0.01, 'weight_decay': 0.0001, 'momentum': 0.9}
+        """
+        start = self.default(task, recipe)
+        return {'lr': start.lr, 'weight_decay': start.weight_decay, **self.fixed, **start.extra}
+
+    def search_grid(
+        self, task: str, recipe: str | None = None, n: int = 5
+    ) -> dict[str, tuple[float, ...]]:
+        """Learning rates and weight decays to search, consecutive values around the default (A.1).
+
+        Rates step by 2. Decays step by 2 where decoupled or in the trust ratio, and by about 3
+        where coupled, because a coupled decay acts through the adaptive rate and is known less
+        well. Where the default decay is 0 the grid starts there and goes up in decades.
+
+        Args:
+            task: ``'classification'``, ``'detection'`` or ``'pose'``.
+            recipe: For classification, a name in :data:`RECIPES`.
+            n: Number of values; a larger odd one extends the same grid at both ends.
+
+        Returns:
+            ``dict(lr=(...), weight_decay=(...))``, each ascending.
+
+        Example:
+            >>> from bocb_mm.optimizers import get_spec
+            >>> get_spec('AdamW').search_grid('detection')['lr']
+            (2.5e-05, 5e-05, 0.0001, 0.0002, 0.0004)
+        """
+        start = self.default(task, recipe)
+        step = math.sqrt(10) if self.decay == 'coupled' else 2.0
+        return {
+            'lr': _around(start.lr, 2.0, n),
+            'weight_decay': _decays(start.weight_decay, step, n, self.decay),
+        }
+
+
+def _recipe_key(task: str, recipe: str | None) -> str:
+    if task not in TASKS:
+        raise unknown_name('task', task, TASKS, f'one of {", ".join(TASKS)}')
+    if task != 'classification':
+        return task
+    names = [name for name in RECIPES if name not in TASKS]
+    key = (recipe or DEFAULT_RECIPE).lower().replace('_', '-')
+    if key not in names:
+        raise unknown_name('recipe', str(recipe), names, f'one of {", ".join(names)}')
+    return key
+
+
+def _around(center: float, factor: float, n: int) -> tuple[float, ...]:
+    below = (n - 1) // 2
+    return tuple(float(f'{center * factor**i:.6g}') for i in range(-below, n - below))
+
+
+def _decays(center: float, factor: float, n: int, kind: str) -> tuple[float, ...]:
+    if center:
+        values = _around(center, factor, n)
+        return tuple(float(f'{v:.1g}') for v in values) if kind == 'coupled' else values
+    top = 1e-3 if kind == 'coupled' else 0.1
+    return (0.0, *_around(top, 10.0, 2 * n - 3)[: n - 1])

@@ -1,0 +1,231 @@
+"""The optimizers that PyTorch has: its own classes, with strict arguments and three ways to run.
+
+``foreach=None`` leaves the choice to the device: the fused kernel where PyTorch has one, else
+``foreach`` on an accelerator and a loop on a CPU. ``compile=True`` compiles the step; rate and step
+count enter as tensors, so that a schedule does not compile anew. State and checkpoints are PyTorch's
+own, except that the way to run belongs to the optimizer and not to the checkpoint.
+
+Arguments are those of the torch class; what differs in their defaults stands in each docstring.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from inspect import Parameter
+from typing import Any, ClassVar
+
+import torch
+
+from bocb_mm.optimizers.multi_tensor import check_gradient
+from bocb_mm.optimizers.strict import SettingError, StrictArguments
+
+RUN_FLAGS = ('foreach', 'fused', 'capturable', 'differentiable')
+
+
+class TorchOptimizer(StrictArguments):
+    """Mixin in front of a ``torch.optim`` class: way to run, sparse check, loading.
+
+    Raises:
+        SettingError: ``foreach=True`` together with ``compile=True``.
+    """
+
+    changed: ClassVar[dict[str, Any]] = {}
+    """Defaults that differ from the torch class."""
+
+    torch_class: ClassVar[Any]
+    param_groups: list[dict[str, Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take the arguments over from the torch class, with our defaults and ``compile``."""
+        super().__init_subclass__(**kwargs)
+        cls.torch_class = next(c for c in cls.__mro__ if c.__module__.startswith('torch.optim.'))
+        arguments = dict(inspect.signature(cls.torch_class.__init__).parameters)
+        for hidden in ('self', 'capturable', 'differentiable'):
+            arguments.pop(hidden, None)
+        for name, value in cls.changed.items():
+            arguments[name] = arguments[name].replace(default=value)
+        arguments['compile'] = Parameter('compile', Parameter.KEYWORD_ONLY, default=False)
+        cls.__signature__ = inspect.Signature(list(arguments.values()))  # type: ignore[attr-defined]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        bound = inspect.signature(type(self)).bind(*args, **kwargs)
+        bound.apply_defaults()
+        settings = bound.arguments
+        groups = _as_groups(settings.pop('params'))
+        self.compile = settings.pop('compile')
+        self._compiled: Callable[[], Any] | None = None
+        flags = settings.get('foreach'), settings.get('fused')
+        if self.compile and any(flags):
+            raise SettingError('compile=True with foreach=True or fused=True: choose one of them')
+        if self.compile:
+            settings['foreach'] = False
+        elif flags == (None, None) and self._has_fused_kernel(groups):
+            settings['fused'] = True
+        self.torch_class.__init__(self, groups, **settings)
+
+    @classmethod
+    def _has_fused_kernel(cls, groups: list[dict[str, Any]]) -> bool:
+        if 'fused' not in inspect.signature(cls.torch_class.__init__).parameters:
+            return False
+        devices = {'cpu'} if cls.torch_class is torch.optim.Adagrad else {'cpu', 'cuda'}
+        entries = [e for group in groups for e in group['params']]
+        tensors = [e[1] if isinstance(e, tuple) else e for e in entries]
+        return all(p.device.type in devices and p.is_floating_point() for p in tensors)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; returns what ``closure`` returned.
+
+        Raises:
+            SparseGradientError: A gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group['params']:
+                if p.grad is not None and p.grad.layout is not torch.strided:
+                    check_gradient(p, p.grad)
+        if self.compile:
+            self._compiled_step()
+        else:
+            super().step()  # type: ignore[misc]
+        return loss
+
+    def _compiled_step(self) -> None:
+        if self._compiled is None:
+            self._compiled = torch.compile(super().step)  # type: ignore[misc]
+            self._rates = [torch.tensor(0.0, dtype=torch.float64) for _ in self.param_groups]
+        rates = [group['lr'] for group in self.param_groups]
+        try:
+            for group, tensor, rate in zip(self.param_groups, self._rates, rates):
+                group['lr'] = tensor.fill_(float(rate))
+            self._compiled()
+        finally:
+            for group, rate in zip(self.param_groups, rates):
+                group['lr'] = rate
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a checkpoint; the way to run stays as this optimizer was built."""
+        flags = [{k: g[k] for k in RUN_FLAGS if k in g} for g in self.param_groups]
+        super().load_state_dict(state_dict)  # type: ignore[misc]
+        for group, own in zip(self.param_groups, flags):
+            group.update(own)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickling and copying keep: torch's part and the way to run."""
+        return super().__getstate__() | {'compile': self.compile}  # type: ignore[operator]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.setdefault('compile', False)
+        self._compiled = None
+        super().__setstate__(state)  # type: ignore[misc]
+
+
+def _as_groups(params: Any) -> list[dict[str, Any]]:
+    """Parameters in any form torch takes, as a list of groups that hold lists."""
+    if isinstance(params, torch.Tensor):
+        raise SettingError('params is one tensor: expected an iterable of tensors or groups')
+    entries = list(params)
+    if not entries or not isinstance(entries[0], dict):
+        return [{'params': entries}]
+    groups = [dict(group) for group in entries]
+    for group in groups:
+        inside = group['params']
+        group['params'] = [inside] if isinstance(inside, torch.Tensor) else list(inside)
+    return groups
+
+
+class SGD(TorchOptimizer, torch.optim.SGD):
+    """SGD with momentum, the paper's SGD-M; ``momentum`` defaults to 0.9 (torch: 0).
+
+    ``b = momentum * b + g + weight_decay * p;  p -= lr * b``: the rate stands outside the buffer.
+    The decay is coupled.
+
+    Example:
+        >>> p = torch.nn.Parameter(torch.ones(1)); p.grad = torch.ones(1)
+        >>> SGD([p], lr=0.5).step(); p.item()
+        0.5
+
+    Source: Sutskever et al., ICML 2013, in the form of ``torch.optim.SGD``.
+    """
+
+    changed = {'momentum': 0.9}
+
+
+class Adam(TorchOptimizer, torch.optim.Adam):
+    """Adam with coupled decay.
+
+    ``g += weight_decay * p;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;
+    p -= lr * m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps)``.
+
+    Example:
+        >>> p = torch.nn.Parameter(torch.ones(1)); p.grad = torch.ones(1)
+        >>> Adam([p], lr=0.5).step(); p.item()
+        0.5
+
+    Source: Kingma & Ba, ICLR 2015, Algorithm 1.
+    """
+
+
+class AdamW(TorchOptimizer, torch.optim.AdamW):
+    """Adam with decoupled decay: ``p *= 1 - lr * weight_decay``, then Adam without decay.
+
+    ``weight_decay`` defaults to 0.01 as in torch.
+
+    Source: Loshchilov & Hutter, ICLR 2019, Algorithm 2.
+    """
+
+
+class Adamax(TorchOptimizer, torch.optim.Adamax):
+    """Adam with the infinity norm: ``u = max(b2 u, |g| + eps);  p -= lr / (1-b1^t) * m / u``.
+
+    The decay is coupled.
+
+    Source: Kingma & Ba, ICLR 2015, Algorithm 2.
+    """
+
+
+class NAdam(TorchOptimizer, torch.optim.NAdam):
+    """Adam with Nesterov momentum and its momentum schedule; coupled decay as in Table A2.
+
+    Source: Dozat, Incorporating Nesterov momentum into Adam, ICLR workshop 2016.
+    """
+
+
+class RAdam(TorchOptimizer, torch.optim.RAdam):
+    """Adam with rectified variance; ``decoupled_weight_decay`` defaults to True (torch: False).
+
+    While the variance of the adaptive rate is intractable (first steps) it takes a momentum step.
+
+    Source: Liu et al., ICLR 2020, Algorithm 2; decoupled decay as in Table A2.
+    """
+
+    changed = {'decoupled_weight_decay': True}
+
+
+class AdaGrad(TorchOptimizer, torch.optim.Adagrad):
+    """Sum of squared gradients: ``v += g^2;  p -= lr * g / (sqrt(v) + eps)``; coupled decay.
+
+    Source: Duchi et al., JMLR 2011.
+    """
+
+
+class AdaDelta(TorchOptimizer, torch.optim.Adadelta):
+    """Units-matching rate: ``d = sqrt(u + eps) / sqrt(v + eps) * g;  p -= lr * d``; coupled decay.
+
+    ``u`` averages ``d^2``, so the first steps are tiny: keep ``lr`` near 1.
+
+    Source: Zeiler, arXiv 1212.5701, Algorithm 1.
+    """
+
+
+class RMSProp(TorchOptimizer, torch.optim.RMSprop):
+    """``v = alpha v + (1-alpha) g^2;  p -= lr * g / (sqrt(v) + eps)``: eps outside the root.
+
+    The decay is coupled. TensorFlow's variant has eps inside the root; see ``bocb_mm.timm.rmsproptf``.
+
+    Source: Hinton, lecture 6e of Neural Networks for Machine Learning, 2012.
+    """
