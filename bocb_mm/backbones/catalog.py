@@ -54,7 +54,8 @@ _ROWS: tuple[BackboneSpec, ...] = (
     ),
     # (b) classical CNNs
     BackboneSpec(
-        'R-50', 'ResNet-50', block_wise='bottleneck', **_RESNET, kwargs=dict(depth=50),
+        'R-50', 'ResNet-50', block_wise='bottleneck', **_RESNET,
+        kwargs=dict(depth=50, num_stages=4),
         maps='256@4 512@8 1024@16 2048@32',
         parameters=Parameters(23508032, 25557032, 23712932, 23705252),
         checkpoints=(
@@ -98,7 +99,8 @@ _ROWS: tuple[BackboneSpec, ...] = (
         'RVGG-A1', 'RepVGG-A1', "CVPR'2021", 'classical', 'hierarchical', 'inverted bottleneck',
         'Conv', 'addition', 224, 'PyTorch', family='RepVGG', source='mmpretrain.RepVGG',
         kwargs=dict(arch='A1'), maps='64@4 128@8 256@16 1280@32', droppable=False,
-        parameters=Parameters(12811264, 14092264, 12939364), tunable=('norm_cfg', 'conv_cfg'),
+        parameters=Parameters(12811264, 14092264, 12939364),
+        tunable=('norm_cfg', 'conv_cfg', 'deploy'),
         checkpoints=('mmpretrain://repvgg-A1_8xb32_in1k', 'timm://repvgg_a1.rvgg_in1k'),
         aliases=('RepVGG-A1', 'RVGG'),
     ),
@@ -128,7 +130,8 @@ _ROWS: tuple[BackboneSpec, ...] = (
         'Swin-T', 'Swin-T', "ICCV'2021", **_MODERN, operator='Local Attention',
         residual='prenorm', input_size=224, recipe='ConvNeXt', family='SwinTransformer',
         source='mmpretrain.SwinTransformer', maps='96@4 192@8 384@16 768@32',
-        kwargs=dict(arch='tiny', pad_small_map=True), tunable=('img_size', 'drop_rate', 'window_size'),
+        kwargs=dict(arch='tiny', pad_small_map=True),
+        tunable=('img_size', 'drop_rate', 'window_size'),
         parameters=Parameters(27519354, 28288354, 27596254),
         checkpoints=(
             'timm://swin_tiny_patch4_window7_224.ms_in1k',
@@ -177,31 +180,31 @@ _ROWS: tuple[BackboneSpec, ...] = (
     # MetaFormer baselines: the token mixer is all that differs
     BackboneSpec(
         'IF-12', 'IdentityFormer-S12', **_METAFORMER, operator='Identity',
-        kwargs=dict(mixers='identity', use_mlp_head=False),
+        kwargs=dict(token_mixers='identity', use_mlp_head=False),
         parameters=Parameters(11378712, 11891712, 11430012),
         aliases=('IdentityFormer-S12', 'IF'),
     ),
     BackboneSpec(
         'PFV2-12', 'PoolFormerV2-S12', **_METAFORMER, operator='Pooling',
-        kwargs=dict(mixers='pooling', use_mlp_head=False),
+        kwargs=dict(token_mixers='pooling', use_mlp_head=False),
         parameters=Parameters(11378712, 11891712, 11430012),
         checkpoints=('timm://poolformerv2_s12.sail_in1k',),
         aliases=('PoolFormerV2-S12', 'PFV2'),
     ),
     BackboneSpec(
         'CF-12', 'ConvFormer-S12', **_METAFORMER, operator='SepConv',
-        kwargs=dict(mixers='sepconv', use_mlp_head=True),
+        kwargs=dict(token_mixers='sepconv', use_mlp_head=True),
         parameters=Parameters(16423472, 19527192, 17683092), aliases=('ConvFormer-S12', 'CF'),
     ),
     BackboneSpec(
         'AF-12', 'AttenFormer-S12', **_METAFORMER, operator='Attention',
-        kwargs=dict(mixers='attention', use_mlp_head=True),
+        kwargs=dict(token_mixers='attention', use_mlp_head=True),
         parameters=Parameters(16097304, 19201024, 17356924),
         aliases=('AttenFormer-S12', 'AttentionFormer-S12', 'AF'),
     ),
     BackboneSpec(
         'CAF-12', 'CAFormer-S12', **_METAFORMER, operator='SepConv & Attention',
-        kwargs=dict(mixers='sepconv+attention', use_mlp_head=True),
+        kwargs=dict(token_mixers='sepconv+attention', use_mlp_head=True),
         parameters=Parameters(16134944, 19238664, 17394564), aliases=('CAFormer-S12', 'CAF'),
     ),
     # Not in the paper: small networks for quick runs and tests
@@ -213,7 +216,7 @@ _ROWS: tuple[BackboneSpec, ...] = (
         aliases=('ResNet-18',), in_paper=False,
     ),
     BackboneSpec(
-        'R-18-XS', 'ResNet-18, a quarter wide', block_wise='basic', **_RESNET,
+        'R-18-XS', 'ResNet-18-XS', block_wise='basic', **_RESNET,
         kwargs=dict(depth=18, stem_channels=16, base_channels=16),
         maps='16@4 32@8 64@16 128@32', parameters=Parameters(0, 0, 0, 0), in_paper=False,
     ),
@@ -223,7 +226,7 @@ _ROWS: tuple[BackboneSpec, ...] = (
         aliases=('ConvNeXt-Atto',), in_paper=False,
     ),
     BackboneSpec(
-        'CNX-XS', 'ConvNeXt, a quarter wide', "CVPR'2022", **_CONVNEXT,
+        'CNX-XS', 'ConvNeXt-XS', "CVPR'2022", **_CONVNEXT,
         kwargs=dict(arch=dict(depths=[2, 2, 4, 2], channels=[24, 48, 96, 192])),
         maps='24@4 48@8 96@16 192@32', parameters=Parameters(0, 0, 0, 0), in_paper=False,
     ),
@@ -285,9 +288,7 @@ def get_spec(name: str) -> BackboneSpec:
     """
     spec = _BY_NAME.get(_fold(name))
     if spec is None:
-        raise unknown_name(
-            'backbone', name, _all_names(), 'python -m bocb_mm.backbones lists them'
-        )
+        raise unknown_name('backbone', name, _all_names(), 'python -m bocb_mm.backbones lists them')
     return spec
 
 

@@ -135,7 +135,7 @@ class BackboneSpec:
 
     @property
     def pose_stride(self) -> int:
-        """Stride of the map a pose head takes; heat maps of stride 4 need log2(stride/4) deconvolutions."""
+        """Stride of that map; heat maps of stride 4 need log2(stride / 4) deconvolutions."""
         return self.strides[self.pose_index]
 
     def classifier(
