@@ -1,0 +1,281 @@
+"""One table drives the checks of every backbone: shapes, counts, arguments, bad input."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+
+from bocb_mm.backbones import get_spec, list_backbones
+from bocb_mm.backbones.adapters import Skip
+from bocb_mm.errors import UserError
+
+TWENTY = list_backbones()
+ALL = list_backbones(extras=True)
+CIFAR = [n for n in TWENTY if get_spec(n).cifar is not None]
+FLEXIBLE = [n for n in TWENTY if not get_spec(n).fixed_size]
+
+
+@pytest.fixture(autouse=True)
+def _quick(no_drawing, toolboxes):
+    torch.manual_seed(0)
+
+
+def build(name, **kwargs):
+    from bocb_mm.registry import MODELS
+
+    return MODELS.build(dict(type=name, **kwargs))
+
+
+def size(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+def picture(name, h=65, w=50, n=1):
+    return torch.randn(n, 3, 224, 224) if get_spec(name).fixed_size else torch.randn(n, 3, h, w)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_counts_of_weights_are_exact(name):
+    from mmpretrain.registry import MODELS
+
+    spec = get_spec(name)
+    for classes, total in ((1000, spec.parameters.total_1000), (100, spec.parameters.total_100)):
+        model = MODELS.build(spec.classifier(classes))
+        assert size(model) == total
+    if spec.cifar:
+        model = MODELS.build(spec.classifier(100, cifar=True))
+        assert size(model) == spec.parameters.cifar_100
+        # the stem's stride moves no weight
+        assert size(MODELS.build(spec.classifier(100, cifar=True, stem_stride=2))) == size(model)
+
+
+@pytest.mark.parametrize('name', TWENTY)
+def test_counts_without_the_classifier(name):
+    spec = get_spec(name)
+    if spec.head == 'inside':
+        network = build(spec.type, num_classes=10)
+        inner = ('head.fc.', 'head.', 'classifier.')
+        prefix = 'head.fc.' if spec.family == 'MetaFormer' else inner[1:]
+        count = sum(p.numel() for k, p in network.named_parameters() if not k.startswith(prefix))
+    else:
+        count = size(build(spec.type, classifier=True))
+    assert count == spec.parameters.backbone
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_maps_have_the_channels_and_strides_of_the_catalog(name):
+    spec = get_spec(name)
+    network = build(spec.type, out_indices=range(len(spec.channels))).eval()
+    x = picture(name, 96, 64)
+    with torch.no_grad():
+        maps = network(x)
+    assert isinstance(maps, tuple)
+    assert network.channels == spec.channels
+    assert network.strides == spec.strides
+    for m, channels, stride in zip(maps, spec.channels, spec.strides, strict=True):
+        assert m.shape[1] == channels
+        if name == 'AlexNet':  # its convolutions and poolings have no full padding
+            assert x.shape[2] / m.shape[2] >= stride
+        else:
+            assert m.shape[2:] == (x.shape[2] // stride, x.shape[3] // stride)
+
+
+@pytest.mark.parametrize('name', FLEXIBLE)
+def test_pictures_that_are_no_multiple_of_the_stride(name):
+    spec = get_spec(name)
+    network = build(spec.type).eval()
+    assert network.channels == tuple(spec.channels[i] for i in spec.out_indices)
+    with torch.no_grad():
+        maps = network(torch.randn(1, 3, 71, 101))
+    for m, stride in zip(maps, network.strides, strict=True):
+        for side, pixels in zip(m.shape[2:], (71, 101)):
+            low = math.floor(pixels / stride) - (1 if name == 'AlexNet' else 0)
+            assert low <= side <= math.ceil(pixels / stride)
+
+
+@pytest.mark.parametrize('name', CIFAR)
+@pytest.mark.parametrize('stem_stride', [1, 2])
+def test_cifar_variants(name, stem_stride):
+    spec = get_spec(name)
+    network = build(spec.type, cifar=True, stem_stride=stem_stride, out_indices=(0, 1, 2, 3)).eval()
+    with torch.no_grad():
+        maps = network(torch.randn(1, 3, 32, 32))
+    assert network.strides == tuple(s * stem_stride for s in spec.cifar.strides)
+    assert [32 // m.shape[-1] for m in maps] == list(network.strides)
+
+
+def test_the_stem_stride_of_cifar_variants_defaults_to_the_code_bases():
+    assert build('bocb_mm.R-50', cifar=True).strides == (1, 2, 4, 8)
+
+
+@pytest.mark.parametrize('name', TWENTY)
+def test_no_weight_lacks_a_gradient_whatever_maps_are_taken(name):
+    spec = get_spec(name)
+    last = len(spec.channels) - 1
+    for out_indices in {(1,), spec.fpn_out_indices, spec.pose_out_indices, (last,)}:
+        network = build(spec.type, out_indices=out_indices)
+        maps = network(picture(name, 65, 66, 2))
+        assert len(maps) == len(out_indices)
+        sum(m.mean() for m in maps).backward()
+        assert [k for k, p in network.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_frozen_stages(name):
+    network = build(f'bocb_mm.{name}')
+    every = {id(p) for p in network.parameters()}
+    grouped = set()
+    for group in network.groups:
+        for _, part in network._parts(group):
+            grouped |= {id(p) for p in getattr(part, 'parameters', lambda part=part: [part])()}
+    beside = {id(p) for k, p in network.named_parameters() if k.startswith('pyramid.')}
+    assert every - beside == grouped, 'a weight is in no stage'
+    stages = len(network.groups) - 1
+    for frozen in (-1, 0, 2, stages):
+        network = build(f'bocb_mm.{name}', frozen_stages=frozen)
+        assert network.train() is network
+        for index, group in enumerate(network.groups):
+            for _, part in network._parts(group):
+                weights = [part] if isinstance(part, torch.Tensor) else list(part.parameters())
+                assert all(p.requires_grad == (index > frozen) for p in weights)
+                if isinstance(part, torch.nn.Module) and not isinstance(part, Skip):
+                    assert all(m.training == (index > frozen) for m in part.modules())
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_norm_eval_stops_batch_norms_only(name):
+    network = build(f'bocb_mm.{name}', norm_eval=True).train()
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    assert not any(m.training for m in norms)
+    assert network.training
+    assert all(p.requires_grad for p in network.parameters())
+    assert network.eval() is network
+    assert not network.training
+
+
+@pytest.mark.parametrize('name', TWENTY)
+def test_recomputation_gives_the_same_gradients_and_statistics(name):
+    plain = build(f'bocb_mm.{name}').train()
+    for p in plain.parameters():
+        if p.ndim > 1:
+            torch.nn.init.orthogonal_(p[0] if p.ndim == 3 else p, 0.5)
+    saving = build(f'bocb_mm.{name}', with_cp=True).train()
+    saving.load_state_dict(plain.state_dict())
+    saving = copy.deepcopy(saving)  # as mmengine's EMA hook does
+    x = picture(name, 64, 66, 2)
+    for network in (plain, saving):
+        sum(m.square().mean() for m in network(x)).backward()
+    for (k, a), b in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5, msg=k)
+    for (k, a), b in zip(plain.named_buffers(), saving.buffers(), strict=True):
+        torch.testing.assert_close(a, b, msg=k)
+
+
+@pytest.mark.parametrize('name', TWENTY)
+def test_stochastic_depth(name):
+    spec = get_spec(name)
+    if not spec.droppable:
+        with pytest.raises(UserError, match='has no residual branch to drop'):
+            build(spec.type, drop_path_rate=0.1)
+        return
+    network = build(spec.type, drop_path_rate=0.9)
+    kinds = [m for m in network.modules() if type(m).__name__ == 'DropPath']
+    rates = [getattr(m, 'rate', getattr(m, 'drop_prob', None)) for m in kinds]
+    assert max(rates) == pytest.approx(0.9 if name != 'MobV2' else 0.9 * 15 / 16)
+    assert rates == sorted(rates)
+    assert [k for k in network.state_dict() if k not in build(spec.type).state_dict()] == []
+
+
+def test_names_are_found_in_every_spelling(toolboxes):
+    for name in ('bocb_mm.R-50', 'bocb_mm.r-50', 'bocb_mm.ResNet-50', 'bocb_mm.resnet-50'):
+        assert build(name).channels == (256, 512, 1024, 2048)
+    from mmdet.registry import MODELS as MMDET
+    from mmpose.registry import MODELS as MMPOSE
+    from mmpretrain.registry import MODELS as MMPRETRAIN
+
+    for registry in (MMDET, MMPOSE, MMPRETRAIN):
+        assert registry.build(dict(type='bocb_mm.CNX-A')).strides == (4, 8, 16, 32)
+
+
+def test_table_3_networks_are_upstream_s_with_upstream_s_names():
+    import mmpretrain.models as m
+
+    for name, plain in {
+        'VGG-13': m.VGG(13, norm_cfg=dict(type='BN'), num_classes=1000),
+        'R-50': m.ResNet(50, out_indices=(0, 1, 2, 3)),
+        'Swin-T': m.SwinTransformer('tiny', out_indices=(0, 1, 2, 3)),
+        'CNX-T': m.ConvNeXt('tiny', out_indices=(0, 1, 2, 3)),
+    }.items():
+        ours = build(f'bocb_mm.{name}', **(dict(num_classes=1000) if name == 'VGG-13' else {}))
+        assert isinstance(ours, type(plain))
+        assert {k: v.shape for k, v in ours.state_dict().items()} == {
+            k: v.shape for k, v in plain.state_dict().items()
+        }
+
+
+@pytest.mark.parametrize('name', ['RVGG-A1', 'URLK-T'])
+def test_merging_branches_keeps_the_outputs(name):
+    network = build(f'bocb_mm.{name}')
+    for p in network.parameters():
+        torch.nn.init.normal_(p, 0.3, 0.02) if p.ndim == 1 else p.data.normal_(
+            0, p[0].numel() ** -0.5
+        )
+    x = torch.randn(2, 3, 64, 64)
+    network.train()(x)  # statistics that are not 0 and 1
+    network.eval()
+    with torch.no_grad():
+        before = network(x)
+        count = size(network)
+        network.switch_to_deploy()
+        after = network(x)
+    assert size(network) < count
+    for a, b in zip(before, after):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max()))
+
+
+def test_mixer_for_pose_has_its_own_token_grid():
+    network = build('bocb_mm.MLP-S', img_size=(256, 192), out_indices=(2,)).eval()
+    assert network(torch.randn(1, 3, 256, 192))[0].shape == (1, 512, 16, 12)
+
+
+BAD = [
+    ('R-50', dict(out_indices=(4,)), r'out_indices=\(4,\), its maps are 0 \(stride 4\)'),
+    ('DeiT-S', dict(out_indices=(2, 5, 8, 11)), r'its maps are 0 \(stride 4\), 1 \(stride 8\)'),
+    ('R-50', dict(out_indices=(2, 1)), 'must ascend'),
+    ('R-50', dict(out_indices=()), 'its maps are'),
+    ('R-50', dict(out_indice=(1,)), "no argument 'out_indice'; did you mean out_indices"),
+    ('R-50', dict(depth=101), 'has depth=50, got 101'),
+    ('R-50', dict(num_classes=10), 'num_classes goes to the head'),
+    ('R-50', dict(frozen_stages=5), r'frozen_stages=5, expected -1 \(none\) to 4'),
+    ('R-50', dict(drop_path_rate=1.5), r'drop_path_rate=1.5, expected a number in \[0, 1\)'),
+    ('R-50', dict(stem_stride=2), 'add cifar=True'),
+    ('R-50', dict(cifar=True, stem_stride=4), 'stem_stride=4, expected 1 or 2'),
+    ('Swin-T', dict(cifar=True), 'has no CIFAR variant .* R-50, DN-121, CNX-T, CNXV2-T, Moga-S'),
+    ('R-50', dict(init_cfg=dict(type='Pretrained')), 'names no checkpoint'),
+    ('VGG-13', dict(classifier=True), 'give num_classes'),
+    ('R-50', dict(classifier=True, out_indices=(1,)), 'leave out_indices out'),
+    ('MLP-S', dict(img_size=200), 'multiples of 16'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('name', 'kwargs', 'message'), BAD)
+def test_bad_arguments(name, kwargs, message):
+    with pytest.raises(UserError, match=message):
+        build(f'bocb_mm.{name}', **kwargs)
+
+
+@pytest.mark.parametrize('name', TWENTY)
+def test_pictures_that_are_too_small(name):
+    network = build(f'bocb_mm.{name}').eval()
+    with pytest.raises(UserError, match=r'31x40 pixels.*(at least|takes 224x224 only)'):
+        network(torch.randn(1, 3, 31, 40))
+
+
+@pytest.mark.parametrize('name', ['AlexNet', 'VGG-13'])
+def test_classifiers_of_one_picture_size(name):
+    network = build(f'bocb_mm.{name}', num_classes=10).eval()
+    with pytest.raises(UserError, match='its classifier takes 224x224 only'):
+        network(torch.randn(1, 3, 192, 192))
