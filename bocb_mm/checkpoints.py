@@ -1,0 +1,363 @@
+"""The one place where a checkpoint is read: weights and plain data only, never code.
+
+A ``.pth`` file is a pickle, and a pickle can run any program when it is opened. Everything here
+goes through PyTorch's restricted unpickler with the short list of :func:`safe_globals`; a file
+that wants more is refused with the name of what it wanted. ``docs/security.md`` says what that
+does and does not protect from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import os
+import pickle
+import pickletools
+import re
+import sys
+import urllib.error
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from bocb_mm.errors import UserError, nearest
+
+TRUST_FLAG = '--trust-checkpoint'
+# OpenMMLab, torchvision and timm end a published name with the first digits of the file's SHA-256.
+_HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.(?:pth|pt|bin|tar|safetensors)(?:\.tar)?$')
+_HUBS = ('torchvision://', 'modelzoo://', 'open-mmlab://', 'openmmlab://', 'mmcls://')
+_REMOTE = ('s3://', 'petrel://', 'pavi://')
+_HARMLESS = ('torch.', 'collections.', 'numpy.', '_codecs.', 'mmengine.logging.history_buffer.')
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be read: one line with the path and the reason."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """A checkpoint that would run code: the message names what it wanted to call."""
+
+
+def load_checkpoint(
+    path_or_url: str | os.PathLike[str],
+    *,
+    trust: bool = False,
+    map_location: Any = 'cpu',
+    lazy: bool = False,
+) -> dict[str, Any]:
+    """Read a checkpoint without running any code that it may hold.
+
+    Args:
+        path_or_url: A ``.pth`` or ``.safetensors`` file, an ``http(s)://`` address (kept in
+            PyTorch's hub cache, its hash compared with the one in an OpenMMLab file name), or a
+            name under ``torchvision://``, ``open-mmlab://`` or ``mmcls://``.
+        trust: Unpickle without restriction. The file can then do whatever you can do.
+        map_location: As in :func:`torch.load`.
+        lazy: Leave the tensors on the disk until they are used, for a quick look at the rest; the
+            file's checksums are not compared then.
+
+    Returns:
+        What the file holds: of mmengine ``meta``, ``state_dict``, ``message_hub``, ``optimizer``,
+        ``param_schedulers``; of others often just the weights by name.
+
+    Raises:
+        UnsafeCheckpointError: The pickle would run code.
+        CheckpointError: Missing, truncated, damaged, or not a checkpoint at all.
+
+    Example:
+        >>> load_checkpoint('epoch_12.pth')['meta']['epoch']  # doctest: +SKIP
+        12
+    """
+    name = os.fspath(path_or_url)
+    if name.startswith('mmcls://'):
+        return _backbone_of_mmcls(load_checkpoint(_resolve(name), map_location=map_location))
+    if name.startswith(_HUBS):
+        name = _resolve(name)
+    if name.startswith(_REMOTE):
+        raise CheckpointError(f'{name}: copy the file here first and give its path')
+    if name.startswith(('http://', 'https://')):
+        path = download(name)
+    else:
+        path = Path(unquote(urlparse(name).path) if name.startswith('file://') else name)
+    return _read(path.expanduser(), trust, map_location, lazy)
+
+
+def _read(path: Path, trust: bool, map_location: Any, lazy: bool) -> dict[str, Any]:
+    """Read a local file, every failure as one line."""
+    _check_exists(path)
+    try:
+        if path.suffix == '.safetensors':
+            content = _read_safetensors(path, map_location)
+        else:
+            archive = _is_archive(path)
+            if archive and not lazy:
+                check_archive(path)
+            content = _read_pickle(path, trust, map_location, mmap=archive and lazy)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file raises almost anything, on up to MemoryError
+        raise CheckpointError(f'{path}: damaged or not a checkpoint ({_reason(error)})') from None
+    if not isinstance(content, dict):
+        found = type(content).__name__
+        raise CheckpointError(f'{path}: holds a {found}, expected a dict of weights')
+    return content
+
+
+def _reason(error: Exception) -> str:
+    """One short line of an error's text, without torch's advice to switch the safety off."""
+    text = ' '.join(str(error).split())
+    if 'Weights only load failed' in text:
+        text = text.partition('WeightsUnpickler error: ')[2].partition(' Check the doc')[0]
+    return text[:200] or type(error).__name__
+
+
+def _check_exists(path: Path) -> None:
+    if path.is_dir():
+        raise CheckpointError(f'{path}: is a directory, expected a checkpoint file')
+    if not path.is_file():
+        beside: list[str] = []
+        with suppress(OSError):
+            beside = nearest(path.name, (p.name for p in path.parent.glob('*.pth')))
+        hint = f'; did you mean {", ".join(beside)}?' if beside else ''
+        raise CheckpointError(f'{path}: no such checkpoint file{hint}')
+    if path.stat().st_size == 0:
+        raise CheckpointError(f'{path}: is empty')
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether it is the zip format of torch >= 1.6; older files are bare pickles."""
+    with path.open('rb') as file:
+        return file.read(2) == b'PK'
+
+
+def check_archive(path: Path) -> None:
+    """Compare every checksum in a zip archive, which torch.load does not, and refuse zip bombs.
+
+    Raises:
+        CheckpointError: Truncated, damaged, or compressed.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(i.compress_type != zipfile.ZIP_STORED for i in archive.infolist()):
+                raise CheckpointError(
+                    f'{path}: a compressed archive, which torch.save never writes'
+                )
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise CheckpointError(f'{path}: truncated or damaged ({error})') from None
+    if bad:
+        raise CheckpointError(f'{path}: damaged, the checksum of {bad!r} does not match')
+
+
+def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    device = map_location if isinstance(map_location, str | int) else str(map_location or 'cpu')
+    return load_file(path, device='cpu' if callable(map_location) else device)
+
+
+def _read_pickle(path: Path, trust: bool, map_location: Any, mmap: bool) -> Any:
+    import torch
+
+    if trust:
+        return torch.load(path, map_location=map_location, mmap=mmap, weights_only=False)
+    if os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '').lower() in ('1', 'y', 'yes', 'true'):
+        raise CheckpointError(
+            f'{path}: TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set and would let the file run code; '
+            f'unset it, or give {TRUST_FLAG}'
+        )
+    try:
+        with torch.serialization.safe_globals(safe_globals()):
+            return torch.load(path, map_location=map_location, mmap=mmap, weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = _wanted(path, str(error))
+        if wanted is None:
+            raise
+        raise UnsafeCheckpointError(
+            f'{path}: refused, it wants to call {wanted!r}, which is code and not weights; '
+            f'if you trust who made the file, give {TRUST_FLAG}'
+        ) from None
+
+
+def _wanted(path: Path, message: str) -> str | None:
+    """The name that made the restricted unpickler stop; ``None`` when the file is just damaged.
+
+    The unpickler's message has it, but for newer pickle protocols; there the opcodes tell.
+    """
+    if found := re.search(r'GLOBAL ([\w.]+)', message):
+        return found[1]
+    return next((n for n in _names_in(path) if not n.startswith(_HARMLESS)), None)
+
+
+def _names_in(path: Path) -> Iterator[str]:
+    """The functions and classes a pickle names, read off its opcodes without running them."""
+    with suppress(Exception):  # the file is refused in any case, this only finds a better word
+        data = path.read_bytes()
+        if data.startswith(b'PK'):
+            with zipfile.ZipFile(path) as archive:
+                data = archive.read(next(n for n in archive.namelist() if n.endswith('data.pkl')))
+        stream, strings = io.BytesIO(data), ['', '']
+        while stream.tell() < len(data):
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name in ('GLOBAL', 'INST'):
+                    yield str(argument).replace(' ', '.')
+                elif opcode.name == 'STACK_GLOBAL':
+                    yield '.'.join(strings[-2:])
+                elif isinstance(argument, str):
+                    strings.append(argument)
+
+
+def safe_globals() -> list[Any]:
+    """What a checkpoint may name beyond tensors and plain containers.
+
+    mmengine's history of logged values, and numpy arrays, scalars and data types: they hold
+    numbers and cannot call anything.
+
+    Returns:
+        The list in the form :func:`torch.serialization.add_safe_globals` takes.
+    """
+    import numpy as np
+    from mmengine.logging import HistoryBuffer
+
+    multiarray = _multiarray()
+    functions = [
+        (getattr(multiarray, name), f'{module}.multiarray.{name}')
+        for name in ('_reconstruct', 'scalar')
+        for module in ('numpy.core', 'numpy._core')  # as numpy 1 and numpy 2 spell it
+    ]
+    dtypes = {type(np.dtype(kind)) for kind in '?bhilqBHILQefdFDgGSU'}
+    return [
+        HistoryBuffer,
+        (_statistic_of_history, 'builtins.getattr'),
+        np.ndarray,
+        np.dtype,
+        *functions,
+        *sorted(dtypes, key=repr),
+    ]
+
+
+def _statistic_of_history(owner: Any, name: str) -> Any:
+    """What stands in for ``getattr``, by which a pickled HistoryBuffer names its own methods."""
+    from mmengine.logging import HistoryBuffer
+
+    method = vars(HistoryBuffer).get(name) if isinstance(name, str) else None
+    if owner is not HistoryBuffer or name.startswith('_') or not inspect.isfunction(method):
+        raise pickle.UnpicklingError(f'GLOBAL getattr of {owner!r}')
+    return method
+
+
+def _multiarray() -> Any:
+    try:
+        from numpy._core import multiarray
+    except ImportError:  # numpy 1
+        from numpy.core import multiarray  # type: ignore[no-redef]
+    return multiarray
+
+
+def download(url: str) -> Path:
+    """Fetch a checkpoint into PyTorch's hub cache, or find it there, and verify its name's hash.
+
+    In a distributed run the first process of the machine fetches, the others wait.
+
+    Raises:
+        CheckpointError: Unreachable, or not the file that its name promises.
+    """
+    import torch
+    from mmengine import dist
+
+    name = Path(urlparse(url).path).name
+    if not name:
+        raise CheckpointError(f'{url}: names no file')
+    target = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    if dist.get_local_rank() == 0 and not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(target), progress=sys.stderr.isatty())
+        except (urllib.error.URLError, OSError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f'{url}: cannot be downloaded ({error})') from None
+    dist.barrier()
+    verify_hash(target)
+    return target
+
+
+def verify_hash(path: Path) -> None:
+    """Compare a file with the SHA-256 digits that OpenMMLab puts at the end of its name.
+
+    A name without such digits passes: there is nothing to compare with.
+
+    Raises:
+        CheckpointError: They differ.
+    """
+    promised = _HASH_IN_NAME.search(path.name)
+    if promised is None:
+        return
+    sha = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    digest = sha.hexdigest()
+    if not digest.startswith(promised[1]):
+        raise CheckpointError(
+            f'{path}: its SHA-256 begins {digest[:8]}, its name promises {promised[1]}; '
+            'the download is damaged or not the published file: delete it and fetch it again'
+        )
+
+
+def _resolve(name: str) -> str:
+    """The address behind a name of one of mmengine's lists of models."""
+    from mmengine.runner import checkpoint as mm
+
+    scheme, model = name.split('://', 1)
+    if scheme in ('torchvision', 'modelzoo'):
+        known = mm.get_torchvision_models()
+    elif scheme == 'mmcls':
+        known = mm.get_mmcls_models()
+    else:
+        known = mm.get_external_models()
+        model = mm.get_deprecated_model_names().get(model, model)
+    if model not in known:
+        near = nearest(model, known)
+        hint = f'; did you mean {", ".join(near)}?' if near else ''
+        raise CheckpointError(f'{name}: no such model in the list of {scheme}://{hint}')
+    return known[model]
+
+
+def _backbone_of_mmcls(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    weights = checkpoint.get('state_dict', checkpoint)
+    prefix = 'backbone.'
+    return {'state_dict': {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}}
+
+
+_trusted = False
+
+
+def install_safe_loading(trust: bool | None = None) -> None:
+    """Make mmengine read every checkpoint through :func:`load_checkpoint`.
+
+    ``Runner.load_checkpoint``, ``Runner.resume``, ``init_cfg=dict(type='Pretrained')`` and
+    ``load_from`` all ask mmengine's ``CheckpointLoader``. A tool calls this once at its start;
+    importing the package changes nothing.
+
+    Args:
+        trust: Unpickle without restriction; ``None`` keeps what an earlier call said.
+    """
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    global _trusted
+    if trust is not None:
+        _trusted = trust
+    loader: Callable[..., Any] = load_from_bocb_mm
+    CheckpointLoader.register_scheme(list(CheckpointLoader._schemes), loader, force=True)
+
+
+def load_from_bocb_mm(filename: str, map_location: Any = 'cpu') -> dict[str, Any]:
+    """A loader for mmengine's ``CheckpointLoader``, which logs the name behind ``load_from_``."""
+    content = load_checkpoint(filename, trust=_trusted, map_location=map_location or 'cpu')
+    # mmengine 0.10.7's Runner.resume executes this string as a Python config, to look up gpu_ids.
+    if not _trusted and isinstance(content.get('meta'), dict):
+        content['meta'].pop('config', None)
+    return content

@@ -1,0 +1,93 @@
+"""A lock on a work directory: two trainings in one directory would overwrite each other's files."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bocb_mm.errors import UserError
+
+FILE_NAME = '.run.lock'
+_held: dict[str, int] = {}  # real path -> open file; POSIX locks do not keep out one's own process
+
+
+def acquire(work_dir: str | os.PathLike[str]) -> None:
+    """Take the directory's lock for this process, which may have it already.
+
+    It is a POSIX record lock: the kernel frees it when the process ends, however it ends, child
+    processes do not inherit it, and it works over NFS if the server runs its lock service
+    (without one, ``No locks available`` is reported and the run goes on unprotected).
+
+    Raises:
+        UserError: Another process trains there, or the directory cannot be written.
+
+    Example:
+        >>> acquire('work_dirs/r50')  # doctest: +SKIP
+    """
+    import fcntl
+
+    directory = Path(work_dir)
+    key = os.path.realpath(directory)
+    if key in _held:
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        fd = os.open(directory / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise UserError(
+            f'{directory}: cannot be written ({error.strerror}); give another --work-dir'
+        ) from None
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        owner = os.pread(fd, 200, 0).decode(errors='replace').strip() or 'another process'
+        os.close(fd)
+        raise UserError(
+            f'{directory}: {owner} is training here; wait for it, or give another --work-dir'
+        ) from None
+    except OSError as error:  # a file system without locks
+        os.close(fd)
+        print(f'warning: {directory}: cannot be locked ({error.strerror}), going on without')
+        return
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f'process {os.getpid()} on {socket.gethostname()}\n'.encode(), 0)
+    _held[key] = fd
+
+
+def release(work_dir: str | os.PathLike[str]) -> None:
+    """Give the lock back; nothing happens if this process does not have it.
+
+    The file stays: removing it would let two processes lock two files of one name.
+    """
+    fd = _held.pop(os.path.realpath(work_dir), None)
+    if fd is not None:
+        with suppress(OSError):
+            os.ftruncate(fd, 0)
+        os.close(fd)
+
+
+class RunLock:
+    """The same as a context manager, for a training that starts and ends in one function."""
+
+    @staticmethod
+    @contextmanager
+    def in_directory(work_dir: str | os.PathLike[str], enabled: bool = True) -> Iterator[None]:
+        """Hold the directory's lock for the length of a block.
+
+        Args:
+            work_dir: The directory.
+            enabled: False in all processes of a distributed run but the first.
+
+        Raises:
+            UserError: As :func:`acquire`.
+        """
+        if enabled:
+            acquire(work_dir)
+        try:
+            yield
+        finally:
+            if enabled:
+                release(work_dir)
