@@ -46,10 +46,10 @@ def atomic_open(path: str | os.PathLike[str], mode: str = 'w') -> Iterator[IO]:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make a rename durable; some network file systems refuse, and then there is nothing to do."""
     with suppress(OSError):
         fd = os.open(directory, os.O_RDONLY)

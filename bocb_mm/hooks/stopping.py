@@ -1,0 +1,70 @@
+"""Ending a training from within a hook, so that the record and the exit status say why."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from mmengine.runner import Runner
+
+from bocb_mm import exit_codes
+
+
+class StoppedRun(SystemExit):
+    """A hook ended the run in good order.
+
+    As a SystemExit it gives any training script its exit status without a traceback; a program
+    that trains in its own process catches it.
+
+    Args:
+        message: One line for people.
+
+    Attributes:
+        status: What ``run.json`` says.
+        code: Exit status, see :mod:`bocb_mm.exit_codes`.
+    """
+
+    status = 'failed'
+    exit_status = exit_codes.FAILED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = self.exit_status
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Diverged(StoppedRun):
+    """The loss is NaN or infinite, or has blown up."""
+
+    status = 'diverged'
+    exit_status = exit_codes.DIVERGED
+
+
+class Interrupted(StoppedRun):
+    """A signal asked the run to end; a checkpoint is saved."""
+
+    status = 'interrupted'
+    exit_status = exit_codes.INTERRUPTED
+
+
+def stop(runner: Runner, reason: StoppedRun) -> NoReturn:
+    """End the run: tell the message hub, the log and the hooks that keep records, and raise.
+
+    Args:
+        runner: The runner.
+        reason: What is raised.
+
+    Raises:
+        StoppedRun: Always.
+    """
+    # Not saved: the run that resumes is neither diverged nor interrupted.
+    runner.message_hub.update_info('bocb_mm/status', reason.status, resumed=False)
+    runner.message_hub.update_info('bocb_mm/message', reason.message, resumed=False)
+    runner.logger.error(reason.message)
+    for hook in runner.hooks:
+        failed: Any = getattr(hook, 'run_failed', None)
+        if failed is not None:
+            failed(runner, reason)
+    raise reason

@@ -1,0 +1,164 @@
+"""Going on with a run: which checkpoint, whether it fits, and what a changed setting means."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bocb_mm.checkpoints import CheckpointError, load_checkpoint
+from bocb_mm.errors import UserError
+
+STATE_KEY = 'bocb_mm'  # where a checkpoint of SafeCheckpointHook holds what it adds
+_NEEDED = ('meta', 'state_dict', 'optimizer', 'message_hub')
+_log = logging.getLogger('bocb_mm')
+
+
+def find_resumable(work_dir: str | os.PathLike[str]) -> Path | None:
+    """The complete training checkpoint of ``work_dir`` that has gone furthest.
+
+    Damaged and foreign files are named in the log and passed over. What has gone furthest is read
+    in the files, as their dates mean nothing after a copy or a change of the clock.
+
+    Args:
+        work_dir: A run's directory; checkpoints that its ``last_checkpoint`` says are elsewhere
+            are found too.
+
+    Returns:
+        The path, or ``None`` when there is nothing to go on from.
+
+    Example:
+        >>> find_resumable('work_dirs/r50')  # doctest: +SKIP
+        PosixPath('work_dirs/r50/epoch_7.pth')
+    """
+    found: list[tuple[tuple[int, int, bool], Path]] = []
+    last = _last_checkpoint(Path(work_dir))
+    for path in _candidates(Path(work_dir), last):
+        try:
+            meta = _read_quickly(path)['meta']
+            found.append(((int(meta['iter']), int(meta['epoch']), path == last), path))
+        except CheckpointError as error:
+            _log.warning('%s; not resumed from', error)
+        except (KeyError, TypeError, ValueError):
+            _log.warning('%s: not a checkpoint of a training; not resumed from', path)
+    for _, path in sorted(found, reverse=True):
+        try:
+            check_content(load_checkpoint(path), path)
+            return path
+        except CheckpointError as error:
+            _log.warning('%s; the one before is taken', error)
+    return None
+
+
+def _last_checkpoint(work_dir: Path) -> Path | None:
+    try:
+        text = (work_dir / 'last_checkpoint').read_text(encoding='utf-8').strip()
+    except (OSError, ValueError):
+        return None
+    if not text or '\0' in text or len(text) > 4000:
+        return None
+    beside = work_dir / Path(text).name  # the directory may have been moved
+    return beside if beside.is_file() else Path(text)
+
+
+def _candidates(work_dir: Path, last: Path | None) -> Iterable[Path]:
+    """Every ``.pth`` that is not a 'best' one, which mmengine saves without the optimizer."""
+    directories = {work_dir, last.parent if last is not None else work_dir}
+    for directory in sorted(directories):
+        if directory.is_dir():
+            for path in sorted(directory.glob('*.pth')):
+                if not path.name.startswith(('best_', '.')):
+                    yield path
+
+
+def _read_quickly(path: Path) -> dict[str, Any]:
+    """A checkpoint whose tensors stay on the disk, for a look at its meta."""
+    return load_checkpoint(path, lazy=True)
+
+
+def check_content(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Refuse a checkpoint that a training cannot go on from.
+
+    Raises:
+        CheckpointError: Parts are missing; it names them.
+    """
+    missing = [key for key in _NEEDED if not isinstance(checkpoint.get(key), dict)]
+    if missing:
+        raise CheckpointError(
+            f'{os.fspath(path)}: cannot be resumed, it has no {", ".join(missing)}; to start from '
+            'its weights alone, give --pretrained'
+        )
+
+
+def check_resume(
+    checkpoint: str | os.PathLike[str], cfg: Any, trust: bool = False
+) -> dict[str, Any]:
+    """Refuse early, before anything is built, what :class:`SafeCheckpointHook` would refuse later.
+
+    Args:
+        checkpoint: The file a run is to go on from.
+        cfg: The config it is to go on with.
+        trust: As in :func:`bocb_mm.checkpoints.load_checkpoint`.
+
+    Returns:
+        The checkpoint's meta.
+
+    Raises:
+        UserError: Not a training checkpoint, or of another optimizer or batch size.
+    """
+    content = load_checkpoint(checkpoint, trust=trust, lazy=True)
+    check_content(content, checkpoint)
+    saved = content.get(STATE_KEY, {}).get('settings', {}) if STATE_KEY in content else {}
+    compare(saved, settings_of_config(cfg), os.fspath(checkpoint))
+    return content['meta']
+
+
+def settings_of_config(cfg: Any) -> dict[str, Any]:
+    """What of a config must stay the same, as far as it tells: optimizer and batch size."""
+    wrapper = cfg.get('optim_wrapper') or {}
+    optimizer = (wrapper.get('optimizer') or {}).get('type') if hasattr(wrapper, 'get') else None
+    loader = cfg.get('train_dataloader')
+    batch = None
+    if hasattr(loader, 'get'):
+        batch = loader.get('batch_size') or (loader.get('batch_sampler') or {}).get('batch_size')
+    name = optimizer if isinstance(optimizer, str) else getattr(optimizer, '__name__', None)
+    return {
+        'optimizer': name.rpartition('.')[2].lower() if name else None,
+        'batch_size': batch,
+    }
+
+
+_MENDS = {
+    'optimizer': 'its state means nothing to another optimizer',
+    'parameters': 'its parameters are grouped or frozen in another way',
+    'batch_size': 'epochs would have another length and the schedule another meaning',
+    'batches': 'the data set has another length',
+    'world_size': 'the total batch size and the random numbers of the processes would differ',
+}
+
+
+def compare(saved: dict[str, Any], now: dict[str, Any], where: str) -> None:
+    """Refuse to go on with settings that cannot be changed in the middle of a run.
+
+    Args:
+        saved: Settings in the checkpoint; what is missing or ``None`` is not compared.
+        now: Settings of the run.
+        where: The checkpoint's path.
+
+    Raises:
+        UserError: One differs; both values and the reason are in the message.
+    """
+    for name, reason in _MENDS.items():
+        was, is_now = saved.get(name), now.get(name)
+        if was is not None and is_now is not None and was != is_now:
+            raise UserError(
+                f'{where}: cannot be resumed, {name} was {_short(was)} and is now '
+                f'{_short(is_now)} ({reason}); keep it, or start a new run from its weights'
+            )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f'{text[:57]}...'

@@ -1,0 +1,154 @@
+"""What a changed learning rate, schedule or length means to a run that is resumed.
+
+``Runner.resume`` restores the schedulers with their old end, so a run made longer would keep the
+last rate for good (mmengine 0.10.7), and the optimizer with its old rate, so a new one would be
+ignored. Here the run goes on as if the new settings had held from its first iteration: the same
+schedule an uninterrupted run with them would be on by now.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mmengine.runner import Runner
+
+from bocb_mm.errors import UserError
+
+_MOVING = ('_global_step', 'last_step', '_last_value', 'base_values', 'verbose')
+_PLAIN = (int, float, str, bool, tuple, list, type(None))
+
+
+def plan_of(runner: Runner) -> dict[str, Any] | None:
+    """The settings of every parameter group and scheduler before the first iteration.
+
+    Args:
+        runner: Its optimizer and schedulers are built, and nothing has been loaded.
+
+    Returns:
+        ``groups`` and ``schedulers``, one dict each; ``None`` for several optimizers.
+    """
+    optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+    if optimizer is None or isinstance(runner.param_schedulers, dict):
+        return None
+    groups = [
+        {k: group.get(f'initial_{k}', v) for k, v in group.items() if _is_setting(k, v)}
+        for group in optimizer.param_groups
+    ]
+    return {'groups': groups, 'schedulers': [_still(s) for s in runner.param_schedulers or []]}
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    return name != 'params' and not name.startswith('initial_') and isinstance(value, _PLAIN)
+
+
+def _still(scheduler: Any) -> dict[str, Any]:
+    """The part of a scheduler that does not move."""
+    state = {k: v for k, v in scheduler.state_dict().items() if k not in _MOVING}
+    return {
+        'type': type(scheduler).__name__,
+        **{k: v for k, v in state.items() if isinstance(v, _PLAIN)},
+    }
+
+
+def old_plan(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """The plan of a checkpoint that stock mmengine saved, as far as it can be told.
+
+    Of the groups only rate and weight decay: other numbers there may be the optimizer's state.
+    """
+    groups = checkpoint.get('optimizer', {}).get('param_groups')
+    schedulers = checkpoint.get('param_schedulers')
+    if not isinstance(groups, list) or not isinstance(schedulers, list | type(None)):
+        return None
+    return {
+        'groups': [
+            {k: g.get(f'initial_{k}', g[k]) for k in ('lr', 'weight_decay') if k in g}
+            for g in groups
+        ],
+        'schedulers': [
+            {k: v for k, v in s.items() if k not in _MOVING and isinstance(v, _PLAIN)}
+            for s in schedulers or []
+        ],
+    }
+
+
+def follow(runner: Runner, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Put a resumed run onto the schedule it would be on, had it been started with ``new``.
+
+    Args:
+        runner: Resumed, its data loader built.
+        old: Plan of the checkpoint.
+        new: Plan of the run.
+
+    Returns:
+        One line for each change.
+
+    Raises:
+        UserError: A schedule that depends on the results so far cannot be replayed.
+    """
+    changes = _follow_groups(runner.optim_wrapper.optimizer, old['groups'], new['groups'])
+    schedule_changed = _differ(old['schedulers'], new['schedulers'])
+    if schedule_changed:
+        changes.append('the learning-rate schedule is that of the new config')
+    scheduled = {s['param_name'] for s in new['schedulers'] if 'param_name' in s}
+    if schedule_changed or any(c.split(' ')[0] in scheduled for c in changes):
+        _replay(runner)
+    return changes
+
+
+def _differ(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> bool:
+    """Whether schedulers differ in a setting both have; an old one may lack its type."""
+    if len(old) != len(new):
+        return True
+    return any(
+        _plain(a[k]) != _plain(b[k]) for a, b in zip(old, new, strict=True) for k in a.keys() & b
+    )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _follow_groups(optimizer: Any, old: list, new: list) -> list[str]:
+    """Set in every group what the new config changes, and say what that was."""
+    changes: dict[str, str] = {}
+    for group, was, wanted in zip(optimizer.param_groups, old, new, strict=True):
+        for name in was.keys() & wanted.keys():
+            if _same(was[name], wanted[name]):
+                continue
+            group[name] = wanted[name]
+            if f'initial_{name}' in group:
+                group[f'initial_{name}'] = wanted[name]
+            changes.setdefault(name, f'{name} was {was[name]} and is now {wanted[name]}')
+    return sorted(changes.values())
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-12)
+    return _plain(a) == _plain(b)
+
+
+def _replay(runner: Runner) -> None:
+    """Build the schedulers anew and take them through the iterations that are done."""
+    optimizer = runner.optim_wrapper.optimizer
+    for group in optimizer.param_groups:
+        for name in [k for k in group if k.startswith('initial_')]:
+            group[name.removeprefix('initial_')] = group[name]
+    schedulers = runner.build_param_scheduler(runner.cfg.get('param_scheduler') or [])
+    if any('ReduceOnPlateau' in type(s).__name__ for s in schedulers):
+        raise UserError(
+            'ReduceOnPlateau follows the results so far and cannot be changed on resuming; keep '
+            'the schedule, or start a new run from the weights'
+        )
+    optimizer._global_step = runner.iter  # or mmengine warns that nothing was trained yet
+    by_iter = [s for s in schedulers if not s.by_epoch]
+    by_epoch = [s for s in schedulers if s.by_epoch]
+    epoch_length = max(1, len(runner.train_dataloader))
+    for done in range(1, runner.iter + 1):
+        for scheduler in by_iter:
+            scheduler.step()
+        if by_epoch and done % epoch_length == 0 and done // epoch_length <= runner.epoch:
+            for scheduler in by_epoch:
+                scheduler.step()
+    runner.param_schedulers = schedulers
