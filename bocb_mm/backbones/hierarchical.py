@@ -229,11 +229,22 @@ def fan_out_normal_(conv: nn.Conv2d) -> None:
         nn.init.zeros_(conv.bias)
 
 
-def truncated_normal_(layer: nn.Linear | nn.Conv2d, std: float = 0.02) -> None:
-    """Weights ~ N(0, std²) cut at ±2 (absolute, hence practically never); bias 0."""
-    nn.init.trunc_normal_(layer.weight, std=std)
+def small_normal_(layer: nn.Linear | nn.Conv2d, std: float = 0.02) -> None:
+    """Weights as of :func:`truncated_normal_`; bias 0."""
+    truncated_normal_(layer.weight, std)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+@torch.no_grad()
+def truncated_normal_(weight: Tensor, std: float = 0.02) -> Tensor:
+    """Fill ``weight`` from N(0, std²) cut at ±2, which is what ``trunc_normal_`` means by default.
+
+    torch 2.9.1's ``nn.init.trunc_normal_`` (timm's likewise) inverts a float32 uniform draw, which
+    is exactly -1 once in 2**24: that weight becomes -2, a hundred standard deviations. A network
+    of 25 million weights has one such weight on the average; here it has none.
+    """
+    return weight.normal_(0, std).clamp_(-2, 2)
 
 
 def _checked_indices(indices: Sequence[int], stages: int, name: str) -> tuple[int, ...]:

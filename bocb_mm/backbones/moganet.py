@@ -17,7 +17,7 @@ from bocb_mm.backbones.hierarchical import (
     HierarchicalNet,
     drop_path_rates,
     fan_out_normal_,
-    truncated_normal_,
+    small_normal_,
 )
 from bocb_mm.errors import UserError
 
@@ -102,7 +102,7 @@ class MogaNet(HierarchicalNet):
             if isinstance(module, nn.Conv2d):
                 fan_out_normal_(module)
             elif isinstance(module, nn.Linear):
-                truncated_normal_(module)
+                small_normal_(module)
 
     def stage_modules(self) -> tuple[tuple[nn.Module, ...], ...]:
         """Embedding, blocks and norm of each stage."""

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bocb_mm.backbones.hierarchical import truncated_normal_
+
 WINDOW = 3
 # Elements of a tensor worked on at once: 2**25 floats are 128 MiB.
 CHUNK = 2**25
@@ -158,7 +160,7 @@ class _CosineAttention(PositionBias):
         start = math.log(math.exp(1 / 0.24) - 1)  # softplus of it is 1 / 0.24
         self.temperature = nn.Parameter(torch.full((heads, 1, 1), start))
         self.query_embedding = nn.Parameter(torch.empty(heads, 1, self.head_channels))
-        nn.init.trunc_normal_(self.query_embedding, std=0.02)
+        truncated_normal_(self.query_embedding, std=0.02)
 
     def _by_head(self, tokens: Tensor, parts: int) -> Iterator[Tensor]:
         """Tokens ``(N, L, parts * C)`` as ``parts`` tensors ``(N, heads, d, L)``."""
@@ -192,8 +194,8 @@ class AggregatedAttention(_CosineAttention):
         self.relative_pos_bias_local = nn.Parameter(torch.empty(heads, window))
         self.learnable_tokens = nn.Parameter(torch.empty(heads, d, window))
         self.learnable_bias = nn.Parameter(torch.zeros(heads, 1, window))
-        nn.init.trunc_normal_(self.relative_pos_bias_local, std=0.0004)
-        nn.init.trunc_normal_(self.learnable_tokens, std=0.02)
+        truncated_normal_(self.relative_pos_bias_local, std=0.0004)
+        truncated_normal_(self.learnable_tokens, std=0.02)
         self.q = nn.Linear(channels, channels)
         self.kv = nn.Linear(channels, 2 * channels)
         self.proj = nn.Linear(channels, channels)

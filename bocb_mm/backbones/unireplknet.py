@@ -18,7 +18,7 @@ from bocb_mm.backbones.hierarchical import (
     DropPath,
     HierarchicalNet,
     drop_path_rates,
-    truncated_normal_,
+    small_normal_,
 )
 from bocb_mm.errors import UserError
 
@@ -109,7 +109,7 @@ class UniRepLKNet(HierarchicalNet):
         """Draw convolutions and linear layers anew, as the official code does."""
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                truncated_normal_(module)
+                small_normal_(module)
 
     def stage_modules(self) -> tuple[tuple[nn.Module, ...], ...]:
         """Downsampling and blocks of each stage, and its feature norm where it has one."""
