@@ -1,0 +1,115 @@
+"""The numbers of one layer: entropy of the weights, of the spectrum, L2 norm, PCA energy.
+
+Each function takes a tensor or a spectrum and returns a float. The exponent alpha has a module of
+its own, :mod:`bocb_mm.metrics.powerlaw`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+
+def weight_entropy(weights: torch.Tensor, bins: int = 256) -> float:
+    r"""Shannon entropy of the histogram of the weights, in nats.
+
+    .. math:: H = -\sum_i p_i \ln p_i
+
+    with :math:`p_i` the share of the weights in bin i of ``bins`` equal bins from the least weight
+    to the largest. High: spread evenly over their range; low: packed together, a few far out.
+
+    Args:
+        weights: Any shape and float type, finite.
+        bins: Number of bins; entropies of different numbers of bins do not compare.
+
+    Returns:
+        Between 0 (all weights in one bin) and ``ln(bins)`` (uniform).
+
+    Example:
+        >>> round(weight_entropy(torch.arange(256.0)) / math.log(256), 6)
+        1.0
+
+    Source: the paper, appendix A.3, which leaves the bins open.
+    """
+    flat = weights.detach().reshape(-1)
+    flat = flat if flat.dtype == torch.float32 else flat.float()
+    counts = torch.histc(flat, bins=bins).double().cpu()  # without limits: from least to largest
+    p = counts[counts > 0] / counts.sum()
+    return abs(float(-(p * p.log()).sum()))
+
+
+def l2_norm(weights: torch.Tensor) -> float:
+    r"""Euclidean norm of all weights, :math:`\|w\|_2 = \sqrt{\sum_i w_i^2}`, in units of the weights.
+
+    Args:
+        weights: Any shape and float type.
+
+    Returns:
+        At least 0.
+
+    Example:
+        >>> l2_norm(torch.tensor([[3.0, 4.0]]))
+        5.0
+
+    Source: the paper, appendix A.3.
+    """
+    flat = weights.detach().reshape(-1)
+    # Summed by blocks, in double precision from block to block: float32 would lose digits.
+    blocks = [float(torch.linalg.vector_norm(b.float())) for b in flat.split(1 << 16)]
+    return math.hypot(*blocks)
+
+
+def spectral_entropy(eigenvalues: np.ndarray) -> float:
+    r"""Von Neumann entropy of a spectrum, in nats.
+
+    .. math:: S = -\sum_i p_i \ln p_i, \qquad p_i = \lambda_i / \sum_j \lambda_j
+
+    ``exp(S)`` is the effective rank. WeightWatcher's ``entropy`` is S over the logarithm of the
+    rank, of the same eigenvalues.
+
+    Args:
+        eigenvalues: Eigenvalues of ``W.T @ W``, none negative.
+
+    Returns:
+        Between 0 (rank one) and ``ln(len(eigenvalues))`` (all alike); NaN if all are 0.
+
+    Example:
+        >>> round(spectral_entropy(np.ones(8)) / math.log(8), 6)
+        1.0
+
+    Source: Roy and Vetterli, The effective rank, EUSIPCO 2007; Martin and Mahoney, JMLR 22, 2021.
+    """
+    total = float(np.sum(eigenvalues))
+    if not total > 0:
+        return math.nan
+    p = eigenvalues[eigenvalues > 0] / total
+    return abs(float(-np.sum(p * np.log(p))))
+
+
+def pca_energy(eigenvalues: np.ndarray, k: int = 10) -> float:
+    r"""Share of the variance in the k first principal components.
+
+    .. math:: E_k = \sum_{i=1}^{k} \lambda_i \Big/ \sum_{i=1}^{n} \lambda_i
+
+    Args:
+        eigenvalues: Eigenvalues of the covariance matrix, that is of ``W.T @ W`` with the columns
+            of W centred (a common factor cancels), in any order.
+        k: Components counted, at least 1.
+
+    Returns:
+        Between ``min(k, n) / n`` (all directions alike) and 1; NaN if all eigenvalues are 0.
+
+    Example:
+        >>> pca_energy(np.array([1.0, 2.0, 5.0]), k=1)
+        0.625
+
+    Source: the paper, appendix A.3.
+    """
+    total = float(np.sum(eigenvalues))
+    if not total > 0:
+        return math.nan
+    if k >= len(eigenvalues):
+        return 1.0
+    return float(np.sum(np.partition(eigenvalues, -k)[-k:])) / total

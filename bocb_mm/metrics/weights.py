@@ -1,0 +1,189 @@
+"""Which weights of a model are measured, under which name, and as which matrices."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from bocb_mm.errors import UserError
+
+Source = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
+
+KINDS = ('conv', 'depthwise', 'linear', 'qkv', 'embedding', 'parameter')
+# Where checkpoints of mmengine, timm, DeiT, Swin and others keep the weights.
+_WEIGHT_KEYS = ('state_dict', 'model', 'model_state_dict', 'net', 'params', 'state_dict_ema')
+_FUSED = {'qkv': 'qkv', 'in_proj_weight': 'qkv', 'Wqkv': 'qkv', 'to_qkv': 'qkv', 'kv': 'kv'}
+# Constant tables that some state dicts carry between the weights.
+_BUFFERS = ('attn_mask', 'relative_coords_table', 'relative_position_index', 'num_batches_tracked')
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight to measure.
+
+    Attributes:
+        layer: Name, without ``.weight`` and without what DDP and ``torch.compile`` add.
+        kind: One of :data:`KINDS`.
+        tensor: The weight, two or more dimensions; not copied.
+    """
+
+    layer: str
+    kind: str
+    tensor: torch.Tensor
+
+    def matrices(self) -> torch.Tensor:
+        """The weight as ``(slices, rows, columns)``, rows the outputs.
+
+        A convolution has a slice for each of its k*k kernel positions; a depthwise one is a single
+        matrix with a filter a row (its slices would have one column); a bare parameter loses its
+        dimensions of size 1 and becomes first dimension times the rest.
+        """
+        w = self.tensor.detach()
+        if self.kind == 'depthwise':
+            return w.reshape(1, w.shape[0], -1)
+        if self.kind == 'conv':
+            return w.flatten(2).permute(2, 0, 1)
+        if self.kind == 'parameter':
+            w = w.squeeze()
+            w = w.reshape(1, -1) if w.dim() < 2 else w.flatten(1)
+        return w[None]
+
+
+def iter_weights(
+    source: Source,
+    layers: str | Iterable[str] | None = None,
+    split_qkv: bool = True,
+    trust: bool = False,
+) -> Iterator[Weight]:
+    """Every weight with two or more dimensions, in the order of the model, shared ones once.
+
+    Args:
+        source: A module (bare, or wrapped by DDP, DataParallel or ``torch.compile``), a state dict,
+            a checkpoint that holds one, or the path or URL of a checkpoint.
+        layers: Shell patterns; a layer is kept if its name matches one, e.g. ``'backbone.*'``.
+        split_qkv: Split a fused projection into its query, key and value matrices
+            (``'attn.qkv[q]'`` and so on).
+        trust: As in :func:`bocb_mm.checkpoints.load_checkpoint`.
+
+    Raises:
+        UserError: Nothing in ``source`` is a weight, or the weights are on the meta device.
+
+    Example:
+        >>> [w.layer for w in iter_weights(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)))]
+        ['0']
+    """
+    if isinstance(source, nn.Module):
+        found = _of_module(source)
+    else:
+        found = _of_state_dict(state_dict_of(source, trust))
+    patterns = [layers] if isinstance(layers, str) else layers and list(layers)
+    for weight in found:
+        if weight.tensor.is_meta:
+            raise UserError(f'{weight.layer}: on the meta device; give the model its weights first')
+        for part in _split(weight) if split_qkv else [weight]:
+            if not patterns or any(fnmatchcase(part.layer, p) for p in patterns):
+                yield part
+
+
+def state_dict_of(source: Any, trust: bool = False) -> dict[str, torch.Tensor]:
+    """The weights by name in a state dict, a checkpoint or a checkpoint's file.
+
+    Raises:
+        UserError: There are none.
+    """
+    where = 'the dict'
+    if isinstance(source, str | os.PathLike):
+        from bocb_mm.checkpoints import load_checkpoint
+
+        where = os.fspath(source)
+        source = load_checkpoint(source, trust=trust, map_location='cpu')
+    if not isinstance(source, Mapping):
+        raise UserError(
+            f'layer_metrics: {type(source).__name__} given, expected a model, a state dict, '
+            'or the path of a checkpoint'
+        )
+    for candidate in (source, *(source.get(key) for key in _WEIGHT_KEYS)):
+        if isinstance(candidate, nn.Module):
+            candidate = candidate.state_dict()
+        if isinstance(candidate, Mapping):
+            tensors = {str(k): v for k, v in candidate.items() if isinstance(v, torch.Tensor)}
+            if tensors:
+                return tensors
+    raise UserError(
+        f'{where}: holds no weights; expected tensors by name, bare or under "state_dict"'
+    )
+
+
+def _of_module(model: nn.Module) -> Iterator[Weight]:
+    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    while isinstance(model, wrappers) or hasattr(model, '_orig_mod'):
+        model = model.module if isinstance(model, wrappers) else model._orig_mod
+    modules = dict(model.named_modules())
+    for name, tensor in model.named_parameters():
+        if _measurable(tensor):
+            owner, _, leaf = name.rpartition('.')
+            yield Weight(_layer(name), _kind_in_module(modules[owner], leaf, tensor), tensor)
+
+
+def _of_state_dict(tensors: Mapping[str, torch.Tensor]) -> Iterator[Weight]:
+    prefix = 'module.' if all(name.startswith('module.') for name in tensors) else ''
+    seen = set()
+    for name, tensor in tensors.items():
+        if not _measurable(tensor) or name.endswith(_BUFFERS):
+            continue
+        identity = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.data_ptr() and identity in seen:
+            continue
+        seen.add(identity)
+        name = name.removeprefix(prefix)
+        yield Weight(_layer(name), _kind_by_name(name, tensor), tensor)
+
+
+def _measurable(tensor: torch.Tensor) -> bool:
+    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        return False
+    plain = tensor.layout == torch.strided and tensor.is_floating_point()
+    return plain and tensor.dim() >= 2 and tensor.numel() > 0
+
+
+def _layer(name: str) -> str:
+    return re.sub(r'(^|\.)_orig_mod\.', r'\1', name).removesuffix('.weight')
+
+
+def _kind_in_module(owner: nn.Module, leaf: str, tensor: torch.Tensor) -> str:
+    if leaf == 'weight':
+        if isinstance(owner, nn.modules.conv._ConvNd):
+            grouped = owner.groups > 1 and tensor.shape[1] == 1
+            return 'depthwise' if grouped else 'conv'
+        if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
+            return 'embedding'
+        if isinstance(owner, nn.Linear):
+            return 'linear'
+    return _kind_by_name(leaf if leaf != 'weight' else '.weight', tensor)
+
+
+def _kind_by_name(name: str, tensor: torch.Tensor) -> str:
+    """What a state dict lets one tell: a ``.weight`` of 3 or more dimensions is a convolution."""
+    path, _, leaf = name.rpartition('.')
+    if leaf == 'weight' and tensor.dim() > 2:
+        return 'depthwise' if tensor.shape[1] == 1 and tensor.shape[0] > 1 else 'conv'
+    if leaf == 'weight':
+        return 'embedding' if 'embed' in path.rpartition('.')[2] else 'linear'
+    return 'linear' if leaf.endswith('proj_weight') else 'parameter'
+
+
+def _split(weight: Weight) -> list[Weight]:
+    """The query, key and value matrices of a fused projection, or the weight as it is."""
+    parts = _FUSED.get(weight.layer.rpartition('.')[2], '')
+    rows = weight.tensor.shape[0]
+    if not parts or weight.tensor.dim() != 2 or rows % len(parts):
+        return [weight]
+    blocks = weight.tensor.detach().split(rows // len(parts))
+    return [Weight(f'{weight.layer}[{p}]', 'qkv', b) for p, b in zip(parts, blocks)]

@@ -1,0 +1,119 @@
+#!/usr/bin/env python
+"""Measure the layers of checkpoints: python tools/layer_metrics.py A.pth B.pth --out metrics.csv."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bocb_mm.errors import UserError, one_line_errors
+from bocb_mm.files import atomic_write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN = ('alpha', 'entropy', 'l2_norm', 'pca_energy')
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='PL alpha, entropy, L2 norm and PCA energy of every layer of checkpoints '
+        '(mmengine, timm, torchvision, safetensors), read without running code in them.'
+    )
+    parser.add_argument('checkpoint', nargs='+', help='.pth or .safetensors file, or URL')
+    parser.add_argument('--out', required=True, metavar='FILE.csv')
+    parser.add_argument('--layers', nargs='+', metavar='PATTERN', help="e.g. 'backbone.*'")
+    parser.add_argument('--bins', type=int, default=256, help='of the entropy (default: 256)')
+    parser.add_argument('--k', type=int, nargs='+', default=[10], help='of the PCA energy')
+    parser.add_argument('--fit', default='ks', help='ks, median or clip_xmax (default: ks)')
+    parser.add_argument('--precision', help='auto, float32 or float64')
+    parser.add_argument('--backend', default='native', help='native or weightwatcher')
+    parser.add_argument('--trust-checkpoint', action='store_true')
+    parser.add_argument('--quiet', action='store_true', help='no progress bar, no table')
+    return parser.parse_args(argv)
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    out = Path(args.out)
+    if not out.resolve().parent.is_dir():
+        raise UserError(f'--out {out}: its directory does not exist; make it first')
+    names = _names(args.checkpoint)
+    frame = _measure_all(args, names)
+    atomic_write_text(out, frame.to_csv(index=False))
+    if not args.quiet:
+        _show(frame, list(names.values()))
+        print(f'{len(frame)} rows in {out}')
+    return 0
+
+
+def _names(checkpoints: list[str]) -> dict[str, str]:
+    """Path to what stands in the column ``file``: the name, or the path where names repeat."""
+    short = [Path(c).name for c in checkpoints]
+    return {c: c if short.count(s) > 1 else s for c, s in zip(checkpoints, short)}
+
+
+def _measure_all(args: argparse.Namespace, names: dict[str, str]) -> pd.DataFrame:
+    import pandas as pd
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from bocb_mm.metrics import layer_metrics
+
+    settings = {'precision': args.precision} if args.precision else {}
+    columns = [
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    ]
+    frames = []
+    with Progress(*columns, console=Console(stderr=True), disable=args.quiet) as progress:
+        for checkpoint, name in names.items():
+            task = progress.add_task(name, total=None)
+            advance = functools.partial(_advance, progress, task)
+            frame = layer_metrics(
+                checkpoint, layers=args.layers, bins=args.bins, k=args.k, fit=args.fit,
+                backend=args.backend, trust=args.trust_checkpoint, progress=advance, **settings,
+            )  # fmt: skip
+            if frame.empty:
+                wanted = f'matches {" ".join(args.layers)}' if args.layers else 'has two dimensions'
+                raise UserError(f'{checkpoint}: no weight {wanted}')
+            frames.append(frame.assign(file=name))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _advance(progress, task, done: int, total: int) -> None:
+    progress.update(task, completed=done, total=total)
+
+
+def _show(frame: pd.DataFrame, names: list[str]) -> None:
+    """One line a layer, the files side by side; layers meet without the prefix ``backbone.``."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = frame.assign(layer=frame['layer'].str.removeprefix('backbone.'))
+    table = Table('layer', *(f'{m}\n{n}' for m in _SHOWN for n in names))
+    cells = {(r.layer, r.file): r for r in shown.itertuples()}
+    for layer in dict.fromkeys(shown['layer']):
+        rows = [cells.get((layer, name)) for name in names]
+        values = [_cell(row, metric) for metric in _SHOWN for row in rows]
+        table.add_row(layer, *values)
+    Console().print(table)
+
+
+def _cell(row, metric: str) -> str:
+    value = getattr(row, metric, float('nan'))
+    if value != value:
+        return '-'
+    return f'{value:.3g}' if metric != 'alpha' or row.eligible else f'({value:.3g})'
+
+
+if __name__ == '__main__':
+    sys.exit(main())
