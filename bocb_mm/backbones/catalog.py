@@ -218,17 +218,19 @@ _ROWS: tuple[BackboneSpec, ...] = (
     BackboneSpec(
         'R-18-XS', 'ResNet-18-XS', block_wise='basic', **_RESNET,
         kwargs=dict(depth=18, stem_channels=16, base_channels=16),
-        maps='16@4 32@8 64@16 128@32', parameters=Parameters(0, 0, 0, 0), in_paper=False,
+        maps='16@4 32@8 64@16 128@32',
+        parameters=Parameters(702096, 831096, 714996, 713076), in_paper=False,
     ),
     BackboneSpec(
         'CNX-A', 'ConvNeXt-Atto', "CVPR'2022", **_CONVNEXT, kwargs=dict(arch='atto'),
-        maps='40@4 80@8 160@16 320@32', parameters=Parameters(0, 0, 0, 0),
+        maps='40@4 80@8 160@16 320@32', parameters=Parameters(3374520, 3695520, 3406620, 3405780),
         aliases=('ConvNeXt-Atto',), in_paper=False,
     ),
     BackboneSpec(
         'CNX-XS', 'ConvNeXt-XS', "CVPR'2022", **_CONVNEXT,
         kwargs=dict(arch=dict(depths=[2, 2, 4, 2], channels=[24, 48, 96, 192])),
-        maps='24@4 48@8 96@16 192@32', parameters=Parameters(0, 0, 0, 0), in_paper=False,
+        maps='24@4 48@8 96@16 192@32',
+        parameters=Parameters(1082760, 1275760, 1102060, 1101556), in_paper=False,
     ),
 )  # fmt: skip
 

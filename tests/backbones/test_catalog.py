@@ -12,13 +12,10 @@ from bocb_mm.backbones.catalog import CATALOG
 from bocb_mm.errors import UnknownNameError, UserError
 
 # Columns of Table 1 of the paper, in its order.
-TABLE_1 = (
-    'AlexNet VGG-13 R-50 DN-121 MobV2 Eff-B0 RVGG-A1 DeiT-S MLP-S Swin-T CNX-T CNXV2-T Moga-S '
-    'URLK-T TNX-T IF-12 PFV2-12 CF-12 AF-12 CAF-12'
-).split()
+TABLE_1 = ['AlexNet', 'VGG-13', 'R-50', 'DN-121', 'MobV2', 'Eff-B0', 'RVGG-A1', 'DeiT-S', 'MLP-S', 'Swin-T', 'CNX-T', 'CNXV2-T', 'Moga-S', 'URLK-T', 'TNX-T', 'IF-12', 'PFV2-12', 'CF-12', 'AF-12', 'CAF-12']
 
 # Table A1: stage-wise design, block-wise design, operator, residual, input size, training setting.
-P, H, I = 'patchify & hierarchical', 'hierarchical', 'patchify & isotropic'
+P, H, ISO = 'patchify & hierarchical', 'hierarchical', 'patchify & isotropic'
 M, N = 'metaformer', 'metanext'
 TABLE_A1 = {
     'AlexNet': ('-', 'plain', 'Conv', '-', 224, 'PyTorch'),
@@ -28,8 +25,8 @@ TABLE_A1 = {
     'MobV2': (H, 'inverted bottleneck', 'SepConv', 'addition', 224, 'PyTorch'),
     'Eff-B0': (H, 'inverted bottleneck', 'Conv & SE', 'addition', 224, 'RSB A2'),
     'RVGG-A1': (H, 'inverted bottleneck', 'Conv', 'addition', 224, 'PyTorch'),
-    'DeiT-S': (I, M, 'Attention', 'prenorm', 224, 'DeiT'),
-    'MLP-S': (I, M, 'MLP', 'prenorm', 224, 'DeiT'),
+    'DeiT-S': (ISO, M, 'Attention', 'prenorm', 224, 'DeiT'),
+    'MLP-S': (ISO, M, 'MLP', 'prenorm', 224, 'DeiT'),
     'Swin-T': (P, M, 'Local Attention', 'prenorm', 224, 'ConvNeXt'),
     'CNX-T': (P, N, 'DWConv', 'prenorm & layer scale', 32, 'ConvNeXt'),
     'CNXV2-T': (P, N, 'DWConv', 'prenorm & layer scale', 32, 'ConvNeXt'),
@@ -110,7 +107,7 @@ def test_what_necks_and_heads_are_told(name):
     assert spec.pose_in_channels == spec.channels[spec.pose_out_indices[0]]
     # DenseNet's first map, behind a transition, has stride 8
     first = 8 if name == 'DN-121' else 4
-    assert [spec.strides[i] for i in spec.out_indices][0] == first
+    assert spec.strides[spec.out_indices[0]] == first
     assert spec.parameters.total_1000 > spec.parameters.total_100 > spec.parameters.backbone
 
 
