@@ -25,7 +25,7 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
         options: What ``--cfg-options`` gave; dots in a key go into nested dicts.
 
     Raises:
-        UserError: No such file (nearest names listed), not valid Python, or a ``_base_`` is missing.
+        UserError: No such file (the nearest is named), not Python, or a ``_base_`` is missing.
     """
     name = os.fspath(path)
     if '::' not in name and not Path(name).is_file():
@@ -147,7 +147,7 @@ def _pretraining_name(checkpoint: str) -> str:
 
 
 def drop_init(cfg: Config) -> None:
-    """Load no weights at the start, wherever the config names some: random, or about to be resumed."""
+    """Load no weights at the start, wherever the config names some."""
     parts = [cfg.model, *(v for v in cfg.model.values() if isinstance(v, dict))]
     for part in parts:
         init = part.get('init_cfg')
@@ -156,7 +156,7 @@ def drop_init(cfg: Config) -> None:
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:
-    """Fix the random seed: ``seed``, else the config's, else 0, so that every run can be repeated."""
+    """Fix the random seed: ``seed``, else the config's, else 0, so that a run can be repeated."""
     randomness = cfg.get('randomness') or ConfigDict()
     if seed is not None or randomness.get('seed') is None:
         randomness['seed'] = seed or 0
@@ -237,7 +237,8 @@ def check_data(cfg: Mapping[str, Any]) -> None:
             variable = cfg.get('data_root_variable')
             mend = f'set {variable}' if variable else 'link it there'
             raise UserError(
-                f'{name}: no data at {missing}; {mend}, or --cfg-options {name}.dataset.data_root=DIR'
+                f'{name}: no data at {missing}; {mend}, or '
+                f'--cfg-options {name}.dataset.data_root=DIR'
             )
 
 

@@ -1,4 +1,4 @@
-"""What an MM config trains: task, data set, backbone, headline metric. Reads the config, builds nothing."""
+"""What an MM config trains: task, data set, backbone, headline metric. Builds nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def describe(cfg: Mapping[str, Any]) -> Description:
         UserError: The config is not of mmpretrain, mmdet or mmpose.
 
     Example:
-        >>> describe({'default_scope': 'mmpose', 'model': {'backbone': {'type': 'ResNet', 'depth': 50}}})
+        >>> model = {'backbone': {'type': 'ResNet', 'depth': 50}}
+        >>> describe({'default_scope': 'mmpose', 'model': model})
         Description(task='pose', dataset='', backbone='ResNet-50', metric='coco/AP')
     """
     task = task_of(cfg)

@@ -35,7 +35,7 @@ def setup_distributed(cfg: Config, launcher: str) -> None:
         if local > torch.cuda.device_count():
             raise UserError(
                 f'{local} processes asked on this node, it has {torch.cuda.device_count()} GPUs; '
-                'ask for as many processes as GPUs, or set CUDA_VISIBLE_DEVICES=-1 for CPU processes'
+                'ask for no more, or set CUDA_VISIBLE_DEVICES=-1 for CPU processes'
             )
         return
     if cfg.get('sync_bn'):

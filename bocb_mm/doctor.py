@@ -77,6 +77,10 @@ def findings(found: dict[str, str | None], probe: bool = True) -> Iterator[Findi
         yield from _probes(found)
 
 
+_XTCOCO = (
+    'pip install cython && pip install --force-reinstall --no-binary xtcocotools '
+    '--no-build-isolation xtcocotools'
+)
 _INSTALL = {
     'torch': 'bash tools/setup_env.sh',
     'mmcv': 'bash tools/setup_env.sh  (or, into your own environment: pip install "setuptools<81" '
@@ -136,7 +140,7 @@ def _numpy_xtcocotools(found: dict[str, str | None]) -> Finding | None:
         return None
     return Finding(
         'mmpose without xtcocotools: pose data sets cannot be read',
-        'pip install cython && pip install --no-binary xtcocotools --no-build-isolation xtcocotools',
+        _XTCOCO,
     )
 
 
@@ -165,9 +169,9 @@ def _probes(found: dict[str, str | None]) -> Iterator[Finding]:
     """Conflicts that show only when a module is loaded."""
     probes = (
         ('mmcv', 'mmcv._ext', 'compiled operators', 'bash tools/setup_env.sh'),
-        ('torchvision', 'torchvision', 'torch and torchvision fit', 'pip install torchvision==0.24.1'),
+        ('torchvision', 'torchvision', 'fits torch', 'pip install torchvision==0.24.1'),
         ('mmpose', 'xtcocotools._mask', 'COCO API built for this numpy',
-         'pip install --force-reinstall --no-binary xtcocotools --no-build-isolation xtcocotools'),
+         _XTCOCO),
     )  # fmt: skip
     for package, module, what, mend in probes:
         if found.get(package) is None:

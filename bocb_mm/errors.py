@@ -68,7 +68,7 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
 
 
 def one_line_errors(main: _F) -> _F:
-    """Decorate a tool's ``main``: a :class:`UserError` becomes one line on stderr and exit status 2.
+    """Decorate a tool's ``main``: a :class:`UserError` becomes one line and exit status 2.
 
     Under a launcher only the first process of the node speaks; the others fail in silence.
     """

@@ -1,7 +1,7 @@
 """``python -m bocb_mm.launch``: torchrun whose exit status is the failing process's own.
 
-torch.distributed.run ends with a traceback of its own and status 1 whatever a process said; a user's
-mistake should stay one line and status 2, a divergence 3, an interruption 75.
+torch.distributed.run ends with a traceback of its own and status 1 whatever a process said; a
+user's mistake should stay one line and status 2, a divergence 3, an interruption 75.
 """
 
 from __future__ import annotations

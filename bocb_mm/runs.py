@@ -109,16 +109,18 @@ class RunRecord:
     def add_evaluation(self, epoch: int, iteration: int, metrics: dict[str, float]) -> None:
         """Append one evaluation and bring ``best`` and ``last`` up to date.
 
+        An earlier one of the same iteration gives way: a resumed run may evaluate it again.
         A headline metric that is absent counts as 0: mmdet's CocoMetric returns nothing when no
         box survives (mmdet 3.3.0). A value that is not finite never becomes ``best``.
         """
         value = float(metrics.get(self.metric, 0.0))
+        self.evaluations = [e for e in self.evaluations if e['iteration'] != iteration]
         self.evaluations.append(
             {'epoch': epoch, 'iteration': iteration, **metrics, self.metric: value}
         )
-        self.last = value
-        if math.isfinite(value):
-            self.best = value if self.best is None else max(self.best, value)
+        values = [e[self.metric] for e in self.evaluations]
+        finite = [v for v in values if v is not None and math.isfinite(v)]
+        self.best, self.last = max(finite, default=None), value
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
         """Write ``run.json`` into ``directory`` atomically and return its path.
@@ -194,8 +196,8 @@ def _plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    if hasattr(value, 'item'):  # numpy and torch scalars
-        return _plain(value.item())
+    if getattr(value, 'size', None) == 1 or getattr(value, 'ndim', None) == 0:
+        return _plain(value.item())  # numpy and torch scalars
     return str(value)
 
 

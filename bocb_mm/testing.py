@@ -48,7 +48,9 @@ def evaluate(
     # A test writes no record, saves nothing and starts no watch over a training.
     cfg.custom_hooks = [h for h in cfg.get('custom_hooks') or [] if not _is_ours(h)]
     cfg.default_hooks = {
-        k: v for k, v in (cfg.get('default_hooks') or {}).items() if k == 'checkpoint' or not _is_ours(v)
+        k: v
+        for k, v in (cfg.get('default_hooks') or {}).items()
+        if k == 'checkpoint' or not _is_ours(v)
     }
     cfg.default_hooks['checkpoint'] = None
     install_safe_loading(trust=trust)
@@ -74,6 +76,6 @@ def _refuse_other_model(model: Any, state: Mapping[str, Any], checkpoint: str) -
     if missing or wrong:
         named = ', '.join((missing + wrong)[:3])
         raise UserError(
-            f'{checkpoint}: not of this model: {len(missing)} of {len(wanted)} keys are missing and '
+            f'{checkpoint}: not of this model: {len(missing)} of {len(wanted)} keys are missing, '
             f'{len(wrong)} have another shape (first: {named}); give the config it was trained with'
         )

@@ -17,6 +17,7 @@ from bocb_mm import configuring, exit_codes
 from bocb_mm.checkpoints import install_safe_loading
 from bocb_mm.distributed import setup_distributed
 from bocb_mm.errors import UserError
+from bocb_mm.hooks.stopping import StoppedRun
 from bocb_mm.resume import check_resume, find_resumable
 from bocb_mm.runlock import RunLock
 from bocb_mm.runs import FILE_NAME, RunRecord, RunRecordError
@@ -142,10 +143,12 @@ def train(cfg: Config, options: TrainOptions) -> int:
         runner = Runner.from_cfg(cfg)
         try:
             runner.train()
+        except StoppedRun as stopped:  # a hook ended it in good order and wrote the record
+            return stopped.exit_status
         except BaseException as error:
             _record_failure(runner, error)
             raise
-    return _exit_status(runner)
+    return exit_codes.COMPLETED
 
 
 def _is_first() -> bool:
@@ -158,14 +161,6 @@ def _made(work_dir: str) -> str:
     except OSError as error:
         raise UserError(f'work directory {work_dir}: {error.strerror}; name another one') from None
     return work_dir
-
-
-def _exit_status(runner: Runner) -> int:
-    status = runner.message_hub.runtime_info.get('bocb_mm/status', 'completed')
-    return {
-        'diverged': exit_codes.DIVERGED,
-        'interrupted': exit_codes.INTERRUPTED,
-    }.get(status, exit_codes.COMPLETED)
 
 
 def _record_failure(runner: Runner, error: BaseException) -> None:

@@ -23,7 +23,9 @@ def record(**changes):
 
 
 def test_a_saved_record_reads_back_equal(tmp_path):
-    before = record(lr=0.1, seed=3, optimizer_settings={'betas': [0.9, 0.99]}, metric='coco/bbox_mAP')
+    before = record(
+        lr=0.1, seed=3, optimizer_settings={'betas': [0.9, 0.99]}, metric='coco/bbox_mAP'
+    )
     before.add_evaluation(1, 100, {'coco/bbox_mAP': 0.25})
     before.save(tmp_path)
     assert RunRecord.load(tmp_path) == before
@@ -35,6 +37,14 @@ def test_best_is_the_largest_and_last_the_latest():
     for epoch, value in enumerate([0.1, 0.3, 0.2], start=1):
         run.add_evaluation(epoch, epoch * 10, {'m': value})
     assert (run.best, run.last) == (0.3, 0.2)
+
+
+def test_an_evaluation_done_again_after_a_resume_replaces_the_first():
+    run = record(metric='m')
+    for epoch, value in ((1, 0.5), (1, 0.4), (2, 0.3)):
+        run.add_evaluation(epoch, epoch * 10, {'m': value})
+    assert [(e['epoch'], e['m']) for e in run.evaluations] == [(1, 0.4), (2, 0.3)]
+    assert run.best == 0.4
 
 
 def test_an_evaluation_without_the_headline_metric_counts_as_zero():

@@ -22,7 +22,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from bocb_mm import doctor
     except ImportError as error:
-        print(f'error: {error}; the environment is not built: bash tools/setup_env.sh', file=sys.stderr)
+        print(
+            f'error: {error}; the environment is not built: bash tools/setup_env.sh',
+            file=sys.stderr,
+        )
         return 1
     found = doctor.versions()
     print(f'{"python":<20}{platform.python_version()}')
@@ -35,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f'{"CUDA devices":<20}{devices or "none: training runs on the CPU"}')
     problems = list(doctor.findings(found))
     for finding in problems:
-        print(f'\n{"PROBLEM" if finding.fatal else "note"}: {finding.problem}\n  mend: {finding.mend}')
+        print(
+            f'\n{"PROBLEM" if finding.fatal else "note"}: {finding.problem}\n  mend: {finding.mend}'
+        )
     fatal = sum(f.fatal for f in problems)
     print(f'\n{fatal} problem(s)' if fatal else '\nEverything that is installed fits together.')
     return 1 if fatal else 0

@@ -15,7 +15,9 @@ from tools.train import parse_options
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Evaluate a checkpoint on the test set of a config.')
+    parser = argparse.ArgumentParser(
+        description='Evaluate a checkpoint on the test set of a config.'
+    )
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('--work-dir', metavar='DIR', help="default: the checkpoint's folder, /test")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train the model of a config with any optimizer of the catalog.
 
-    python tools/train.py CONFIG [--optimizer NAME] [--lr X] [--weight-decay X] ...
+python tools/train.py CONFIG [--optimizer NAME] [--lr X] [--weight-decay X] ...
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '75 interrupted (go on with --resume), 1 any other failure.',
     )
     parser.add_argument('config', help='config file, or mmdet::..., mmpose::..., mmpretrain::...')
-    parser.add_argument('--optimizer', metavar='NAME', help='`python -m bocb_mm.optimizers` lists them')
+    parser.add_argument(
+        '--optimizer', metavar='NAME', help='`python -m bocb_mm.optimizers` lists them'
+    )
     parser.add_argument('--lr', type=float, help='base learning rate')
     parser.add_argument('--weight-decay', type=float)
     parser.add_argument('--pretrained', metavar='PATH', help='checkpoint of the backbone, or none')

@@ -37,7 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     new = updated(text)
     if args.check:
         if new != text:
-            print('README.md is behind the catalogs: python tools/update_readme.py', file=sys.stderr)
+            print(
+                'README.md is behind the catalogs: python tools/update_readme.py', file=sys.stderr
+            )
         return int(new != text)
     path.write_text(new, encoding='utf-8')
     return 0

@@ -26,6 +26,7 @@ _PACKAGES = ('bocb_mm', 'torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmp
 _NOT_HASHED = (
     'work_dir', 'randomness', 'resume', 'load_from', 'launcher', 'log_level', 'filename_stem',
     'model_wrapper_cfg', 'visualizer', 'vis_backends', 'env_cfg',
+    'experiment_name', 'data_root', 'pretrained_command',
 )  # fmt: skip
 _MAX_LOSSES = 400  # enough for a curve; a record stays small
 
@@ -114,7 +115,9 @@ class RunRecordHook(Hook):
         """Close the record as completed, or as another hook's ``bocb_mm/status`` says."""
         info = runner.message_hub.runtime_info
         self._progress(runner)
-        self._close(runner, info.get('bocb_mm/status', 'completed'), info.get('bocb_mm/message', ''))
+        self._close(
+            runner, info.get('bocb_mm/status', 'completed'), info.get('bocb_mm/message', '')
+        )
 
     def run_failed(self, runner: Runner, error: BaseException) -> None:
         """Close the record of a training that an error ended; the training glue calls it."""
@@ -258,7 +261,8 @@ def _optimizer_settings(runner: Runner) -> dict[str, Any]:
     wrapper = runner.optim_wrapper
     defaults = dict(getattr(getattr(wrapper, 'optimizer', None), 'defaults', {}))
     configured = dict((runner.cfg.get('optim_wrapper') or {}).get('optimizer') or {})
-    configured.pop('type', None)
+    for key in ('type', 'params'):  # mmengine leaves the tensors in its config
+        configured.pop(key, None)
     settings = {**defaults, **configured}
     hessian = getattr(wrapper, 'hessian_kind', None)
     return {**settings, 'hessian_kind': hessian} if hessian else settings

@@ -47,7 +47,16 @@ def test_slurm_is_asked_for_what_the_variables_say(root, tmp_path):
     fake.chmod(0o755)
     path = f'{fake.parent}:{os.environ["PATH"]}'
     done = launch(
-        root, 'slurm_train.sh', 'part', 'job', config, 'w', '--amp', cwd=tmp_path, PATH=path, GPUS='16'
+        root,
+        'slurm_train.sh',
+        'part',
+        'job',
+        config,
+        'w',
+        '--amp',
+        cwd=tmp_path,
+        PATH=path,
+        GPUS='16',
     )
     assert done.returncode == 0, done.stderr
     for word in ('-p part', '--ntasks=16', '--gres=gpu:8', '--signal=USR1@120', '--launcher slurm'):

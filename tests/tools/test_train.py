@@ -106,7 +106,9 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(train, config, tmp_path, arg
 def test_a_checkpoint_of_another_architecture_is_refused_naming_keys(train, config, tmp_path):
     import torch
 
-    torch.save({'state_dict': {'backbone.blocks.0.attn.qkv.weight': torch.zeros(3, 3)}}, 'other.pth')
+    torch.save(
+        {'state_dict': {'backbone.blocks.0.attn.qkv.weight': torch.zeros(3, 3)}}, 'other.pth'
+    )
     status, _, err = train(
         config, '--work-dir', 'w', '--pretrained', 'other.pth',
         '--cfg-options', 'model.backbone.type=bocb_mm.R-18', 'model.backbone._delete_=True',
