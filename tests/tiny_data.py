@@ -5,7 +5,9 @@ a keypoint is a coloured dot. Every function is deterministic in ``seed`` and re
 
 =========================  =================================================================
 :func:`write_cifar100`     ``cifar-100-python/{train,test,meta}`` pickles
-:func:`write_imagenet`     ``{train,val}/<class>/*.png`` (``mmpretrain``'s ImageNet, CustomDataset)
+:func:`write_imagenet`     ``{train,val}/<class>/*.png`` and ``meta/{train,val}.txt`` (name, label);
+                           mmpretrain's ImageNet wants ``ann_file='meta/train.txt'``, or it
+                           insists on 1000 folders
 :func:`write_coco`         ``{train2017,val2017}/*.jpg``, ``annotations/{instances,person_keypoints}_*``
                            and ``person_detection_results/COCO_val2017_detections_AP_H_56_person.json``
 =========================  =================================================================
@@ -27,16 +29,18 @@ from PIL import Image
 
 #: mmdet's and mmpose's CocoDataset look their classes up by name, so the JSON needs the real ones.
 COCO_CATEGORIES = {1: 'person', 3: 'car', 18: 'dog'}
-KEYPOINTS = (
-    'nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow '
-    'right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle '
-    'right_ankle'
-).split()
-#: Where a standing person's 17 keypoints are, in fractions of the box (x, y).
-_POSE = np.array(
-    [(50, 8), (54, 6), (46, 6), (58, 8), (42, 8), (65, 22), (35, 22), (75, 38), (25, 38)]
-    + [(80, 52), (20, 52), (60, 52), (40, 52), (62, 74), (38, 74), (64, 95), (36, 95)]
-)  # fmt: skip
+# fmt: off
+KEYPOINTS = [
+    'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder',
+    'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip',
+    'left_knee', 'right_knee', 'left_ankle', 'right_ankle',
+]
+#: Where a standing person's 17 keypoints are, in per cent of the box (x, y).
+_POSE = np.array([
+    (50, 8), (54, 6), (46, 6), (58, 8), (42, 8), (65, 22), (35, 22), (75, 38), (25, 38),
+    (80, 52), (20, 52), (60, 52), (40, 52), (62, 74), (38, 74), (64, 95), (36, 95),
+])
+# fmt: on
 
 
 def _colour(i: int, n: int) -> np.ndarray:
@@ -103,14 +107,18 @@ def write_imagenet(
 ) -> Path:
     """Write ``root/{train,val}/n00000000/*.png``: an ImageNet-style folder of ``size`` x ``size``."""
     root = Path(root)
+    (root / 'meta').mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for split, n in (('train', n_train), ('val', n_val)):
+        lines = []
         for i in range(n):
             label = i % n_classes
             folder = root / split / f'n{label:08d}'
             folder.mkdir(parents=True, exist_ok=True)
             picture = _class_picture(rng, label, n_classes, size)
             Image.fromarray(picture).save(folder / f'{split}_{i:04d}.png')
+            lines.append(f'{folder.name}/{split}_{i:04d}.png {label}')
+        (root / 'meta' / f'{split}.txt').write_text('\n'.join(lines) + '\n')
     return root
 
 

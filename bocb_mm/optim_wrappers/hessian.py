@@ -9,22 +9,17 @@ observations :math:`i` (pictures; anchors and classes; pixels of a heatmap) with
 
     h = E\Big[\Big(\nabla_\theta \sum_i \sqrt{w_i / s} \; \ell(z_i, \hat y_i)\Big)^2\Big]
 
-is the diagonal of the Gauss-Newton matrix of L (Sophia, Liu et al. 2023, arXiv:2305.14342, eq. 12-14;
-for a mean over B pictures it is ``B`` times the squared gradient of the sampled mean loss).
+is the diagonal of the Gauss-Newton matrix of L (Sophia, Liu et al. 2023, arXiv:2305.14342, section
+2.3; for a mean over B pictures it is B times the squared gradient of the sampled mean loss).
 
-============================  =========================================================================
-loss module                   labels drawn from
-============================  =========================================================================
-CrossEntropyLoss              categorical softmax(z); with ``use_sigmoid`` Bernoulli sigmoid(z) a class.
-(mmpretrain, mmdet)           Smoothed, mixed and multi-label targets have the same matrix
-FocalLoss (mmdet)             Bernoulli sigmoid(z) per anchor and class. The focal loss is no negative
-                              log-likelihood; its gradient at the sampled label minus the mean of that
-                              gradient is :math:`(L'_0 - L'_1)(p - \hat y)`, which for
-                              ``gamma=0`` and no ``alpha`` is the one of cross entropy
-KeypointMSELoss (mmpose)      Gaussian around the heatmap with the variance 1/2 whose negative
-                              log-likelihood is the squared error
-KLDiscretLoss (mmpose)        categorical softmax(beta z) per keypoint and axis (SimCC)
-============================  =========================================================================
+- CrossEntropyLoss (mmpretrain, mmdet): categorical from softmax(z), with ``use_sigmoid`` Bernoulli
+  from sigmoid(z) per class. Smoothed, mixed and multi-label targets have the same matrix.
+- FocalLoss (mmdet): Bernoulli from sigmoid(z) per anchor and class. The focal loss is no negative
+  log-likelihood; what counts is its gradient at the sampled label minus the mean of that gradient,
+  :math:`(L'_0 - L'_1)(p - \hat y)`, which for cross entropy itself is :math:`p - \hat y`.
+- KeypointMSELoss (mmpose): Gaussian around the heatmap, with the variance 1/2 whose negative
+  log-likelihood is the squared error.
+- KLDiscretLoss (mmpose, SimCC): categorical from softmax(beta z) per keypoint and axis.
 """
 
 from __future__ import annotations
@@ -199,7 +194,7 @@ _SAMPLERS: dict[str, _Sampler] = {
 
 
 def sampler_of(module: nn.Module) -> _Sampler | None:
-    """How the labels of a loss module (or of a class it derives from) are sampled, if they can be."""
+    """How the labels of a loss module, or of a class it derives from, are sampled; or None."""
     for kind in type(module).__mro__:
         found = _SAMPLERS.get(f'{kind.__module__.split(".")[0]}.{kind.__name__}')
         if found is not None:

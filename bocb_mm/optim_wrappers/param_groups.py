@@ -102,24 +102,9 @@ class GroupRules:
                 raise _unknown('paramwise_cfg key', key, fields)
             if (key.endswith(('_mult', '_rate'))) and value is not None:
                 cfg[key] = _multiplier(key, value)
-        roles = cfg.get('no_adapt', ())
-        if isinstance(roles, str):
-            raise UserError(f'no_adapt={roles!r}: expected a list of roles, e.g. [{roles!r}]')
-        for role in roles:
-            if role not in ROLES:
-                raise _unknown('role in no_adapt', role, ROLES)
         if 'no_adapt' in cfg:
-            cfg['no_adapt'] = tuple(roles)
-        custom = cfg.get('custom_keys') or {}
-        if not isinstance(custom, Mapping) or not all(
-            isinstance(v, Mapping) for v in custom.values()
-        ):
-            raise UserError(f'custom_keys={custom!r}: expected name -> dict(lr_mult=, decay_mult=)')
-        for pattern, settings in custom.items():
-            for key in ('lr_mult', 'decay_mult'):
-                if key in settings:
-                    _multiplier(f'custom_keys[{pattern!r}][{key!r}]', settings[key])
-        cfg['custom_keys'] = dict(custom)
+            cfg['no_adapt'] = _checked_roles(cfg['no_adapt'])
+        cfg['custom_keys'] = _checked_custom_keys(cfg.get('custom_keys') or {})
         return cls(**cfg)
 
     def decay_mult(self, parameter: RoledParameter) -> float:
@@ -156,6 +141,25 @@ def _unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = nearest(str(name), known, n=1)
     mend = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(known)}'
     return UserError(f'unknown {kind} {name!r}; {mend}')
+
+
+def _checked_roles(roles: Any) -> tuple[str, ...]:
+    if isinstance(roles, str):
+        raise UserError(f'no_adapt={roles!r}: expected a list of roles, e.g. [{roles!r}]')
+    for role in roles:
+        if role not in ROLES:
+            raise _unknown('role in no_adapt', role, ROLES)
+    return tuple(roles)
+
+
+def _checked_custom_keys(custom: Any) -> dict[str, Mapping[str, Any]]:
+    if not isinstance(custom, Mapping) or not all(isinstance(v, Mapping) for v in custom.values()):
+        raise UserError(f'custom_keys={custom!r}: expected name -> dict(lr_mult=, decay_mult=)')
+    for pattern, settings in custom.items():
+        for key in ('lr_mult', 'decay_mult'):
+            if key in settings:
+                _multiplier(f'custom_keys[{pattern!r}][{key!r}]', settings[key])
+    return dict(custom)
 
 
 def _multiplier(key: str, value: Any) -> float:
