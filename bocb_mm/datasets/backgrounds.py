@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+LUMINANCE = np.array([0.299, 0.587, 0.114])  # of RGB, ITU-R BT.601
+
 
 def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     """A random background: soft patches of colour, stripes in half of the cases, fine noise.
@@ -21,7 +23,9 @@ def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
         (64, 96, 3)
     """
     base = rng.uniform(40, 215, size=3)
-    patches = base + rng.uniform(-45, 45, size=(int(rng.integers(2, 7)), int(rng.integers(2, 7)), 3))
+    patches = base + rng.uniform(
+        -45, 45, size=(int(rng.integers(2, 7)), int(rng.integers(2, 7)), 3)
+    )
     picture = _stretch(patches, width, height)
     if rng.random() < 0.5:
         picture += _stripes(rng, width, height)
@@ -48,18 +52,19 @@ def _stripes(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 
 
 def contrasting(rng: np.random.Generator, under: np.ndarray, distance: float) -> np.ndarray:
-    """A random colour that is at least ``distance`` (Euclidean, RGB) from the mean of ``under``.
+    """A random colour that is lighter or darker than the mean of ``under``.
 
     Args:
         rng: Source of randomness.
         under: RGB pixels the colour will lie on, shape (..., 3), in [0, 255].
-        distance: Least distance; at most 150, so that such colours are frequent for every mean.
+        distance: Least distance of the luminances; at most 100, so that such colours are frequent
+            for every mean.
 
     Returns:
         RGB in [0, 255], shape (3,).
     """
-    mean = under.reshape(-1, 3).mean(axis=0)
+    mean = under.reshape(-1, 3).mean(axis=0) @ LUMINANCE
     while True:
         colour = rng.uniform(0, 255, size=3)
-        if np.linalg.norm(colour - mean) >= distance:
+        if abs(colour @ LUMINANCE - mean) >= distance:
             return colour

@@ -118,7 +118,7 @@ def draw_figure(rng: np.random.Generator, picture: np.ndarray, slot_x: int) -> F
     pose = random_pose(rng)
     margin = 3 + LIMB * HEIGHTS[1]
     room = np.array(SLOT) - 2 * margin
-    head_and_all = np.concatenate([pose, pose[:5] + [0, -HEAD]])  # the skull rises above the ears
+    head_and_all = np.concatenate([pose, pose[:5] - np.array([0, HEAD])])  # the skull rises
     low, high = head_and_all.min(axis=0), head_and_all.max(axis=0)
     scale = min(rng.uniform(*HEIGHTS), *(room / (high - low)))
     offset = margin + rng.uniform(0, 1, size=2) * (room - scale * (high - low)) - scale * low
@@ -130,7 +130,7 @@ def draw_figure(rng: np.random.Generator, picture: np.ndarray, slot_x: int) -> F
     rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
     x, y = int(columns[0]), int(rows[0])
     box = (slot_x + x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y)
-    return Figure(local + [slot_x, 0], box, int(drawn.sum()))
+    return Figure(local + np.array([slot_x, 0]), box, int(drawn.sum()))
 
 
 def _paint(
@@ -142,31 +142,31 @@ def _paint(
     def colour(distance: float) -> tuple[int, ...]:
         return tuple(int(c) for c in contrasting(rng, under, distance))
 
-    shirt, trousers, skin = colour(90), colour(90), colour(90)
+    shirt, trousers, skin = colour(60), colour(60), colour(60)
     width, height = SLOT
     large = (width * SMOOTH, height * SMOOTH)
     layers = Image.new('RGB', large, skin), Image.new('L', large, 0)
-    pens = [ImageDraw.Draw(layer) for layer in layers]
+    in_colour, in_grey = (ImageDraw.Draw(layer) for layer in layers)
     at = {name: tuple(points[k] * SMOOTH) for name, k in _AT.items()}
     limb = LIMB * scale * SMOOTH
 
     def line(a: str, b: str, fill: tuple[int, ...]) -> None:
-        for pen, ink in zip(pens, (fill, 255)):
-            pen.line([at[a], at[b]], fill=ink, width=round(limb))
+        in_colour.line([at[a], at[b]], fill=fill, width=round(limb))
+        in_grey.line([at[a], at[b]], fill=255, width=round(limb))
         for end in (a, b):
             disc(at[end], limb / 2, fill)
 
     def disc(centre: tuple[float, ...], radius: float, fill: tuple[int, ...]) -> None:
         x, y = centre
-        for pen, ink in zip(pens, (fill, 255)):
-            pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=ink)
+        in_colour.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill)
+        in_grey.ellipse([x - radius, y - radius, x + radius, y + radius], fill=255)
 
     for side in ('left', 'right'):
         line(f'{side}_hip', f'{side}_knee', trousers)
         line(f'{side}_knee', f'{side}_ankle', trousers)
     trunk = [at[k] for k in ('left_shoulder', 'right_shoulder', 'right_hip', 'left_hip')]
-    for pen, ink in zip(pens, (shirt, 255)):
-        pen.polygon(trunk, fill=ink)
+    in_colour.polygon(trunk, fill=shirt)
+    in_grey.polygon(trunk, fill=255)
     line('left_shoulder', 'right_shoulder', shirt)
     for side in ('left', 'right'):
         line(f'{side}_shoulder', f'{side}_elbow', shirt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def compose_scene(
         numbers[y : y + h, x : x + w][ink > 0] = len(objects)
         taken[y : y + h, x : x + w] = True
         under = picture[y : y + h, x : x + w]
-        colour = contrasting(rng, under, distance=110)
+        colour = contrasting(rng, under, distance=80)
         under += ink[..., None] * (colour - under)
     return np.rint(np.clip(picture, 0, 255)).astype(np.uint8), objects, numbers
 
@@ -63,7 +64,7 @@ def compose_scene(
 def _random_ink(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """A scan at a random size, without faint ink, trimmed to the ink that is left."""
     height = int(rng.integers(HEIGHTS[0], HEIGHTS[1] + 1))
-    width = int(round(height * rng.uniform(0.8, 1.2)))
+    width = round(height * rng.uniform(0.8, 1.2))
     ink = enlarge(image, width, height)
     ink[ink < INK_THRESHOLD] = 0
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
@@ -101,7 +102,8 @@ def write_scenes(root: Path, seed: int = 0) -> dict[str, int]:
     for number, (split, digits) in enumerate(zip(('train', 'val'), load_digits(seed))):
         rng = np.random.default_rng([seed, 1, number])
         (root / split).mkdir(parents=True, exist_ok=True)
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for image_id in range(1, COUNTS[split] + 1):
             picture, objects, _ = compose_scene(rng, digits)
             name = f'{image_id:06d}.png'

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bocb_mm.datasets import digits, figures, prepare, scenes
-from bocb_mm.datasets.backgrounds import background, contrasting
+from bocb_mm.datasets.backgrounds import LUMINANCE, background, contrasting
 from bocb_mm.errors import UserError
 
 seeds = st.integers(0, 2**32 - 1)
@@ -58,7 +58,7 @@ def test_enlarging_keeps_ink_in_range(row, width, height):
     image = np.concatenate([part.images for part in digits.load_digits()])[row]
     ink = digits.enlarge(image, width, height)
     assert ink.shape == (height, width) and ink.dtype == np.float32
-    assert 0 <= ink.min() and ink.max() <= 1
+    assert ink.min() >= 0 and ink.max() <= 1
 
 
 @given(seeds)
@@ -97,7 +97,7 @@ def test_figures_lie_within_their_slots_with_exact_boxes(seed):
     width, height = figures.SLOT
     for slot, figure in enumerate(drawn):
         x, y, w, h = figure.box
-        assert slot * width <= x and x + w <= (slot + 1) * width and 0 <= y and y + h <= height
+        assert slot * width <= x and x + w <= (slot + 1) * width and y >= 0 and y + h <= height
         low, high = figure.keypoints.min(axis=0), figure.keypoints.max(axis=0)
         assert np.all(low >= [x, y]) and np.all(high <= [x + w, y + h])
         assert 0 < figure.area < w * h
@@ -135,13 +135,13 @@ def test_keypoint_names_are_mmpose_s():
     assert [tuple(link) for link in links] == ours
 
 
-@given(seeds, st.floats(0, 150))
+@given(seeds, st.floats(0, 100))
 @settings(max_examples=50, deadline=None)
 def test_contrasting_colours_keep_their_distance(seed, distance):
     rng = np.random.default_rng(seed)
     under = rng.uniform(0, 255, size=(4, 4, 3))
     colour = contrasting(rng, under, distance)
-    assert np.linalg.norm(colour - under.reshape(-1, 3).mean(axis=0)) >= distance
+    assert abs((colour - under.reshape(-1, 3).mean(axis=0)) @ LUMINANCE) >= distance - 1e-9
 
 
 def test_writing_twice_gives_the_same_bytes(few, tmp_path):

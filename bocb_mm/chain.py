@@ -1,0 +1,282 @@
+"""A chain of trainings from one warm process: the heavy imports are paid once.
+
+The parent imports the toolboxes and never computes; every training is a fork of it, so it starts
+in no time, leaves nothing behind for the next one, and frees its memory when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from bocb_mm.errors import UserError
+from bocb_mm.runs import RunRecord, RunRecordError
+
+LOG_FILE = 'log.txt'
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of a chain.
+
+    Attributes:
+        name: Unique in the chain; also the run's folder below the chain's.
+        config: Path of the config.
+        optimizer: Name in the catalog.
+        lr: Base learning rate.
+        weight_decay: Weight decay.
+        weight: Its share of the progress bar, about its seconds.
+        after: Job whose last checkpoint the backbone starts from; ``''`` for random weights.
+        options: Further overrides of the config.
+    """
+
+    name: str
+    config: str
+    optimizer: str
+    lr: float
+    weight_decay: float
+    weight: float = 1.0
+    after: str = ''
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+def check(jobs: Sequence[Job]) -> None:
+    """Refuse a chain that cannot be run.
+
+    Raises:
+        UserError: Two jobs of one name, or one that waits for a job that does not stand before it.
+    """
+    seen: set[str] = set()
+    for job in jobs:
+        if job.name in seen:
+            raise UserError(f'job {job.name!r} is twice in the chain; names must be unique')
+        if job.after and job.after not in seen:
+            raise UserError(f'job {job.name!r} waits for {job.after!r}, which is not before it')
+        seen.add(job.name)
+
+
+def warm_up() -> None:
+    """Import everything a training of any toolbox needs, on one thread and without computing."""
+    import cv2
+    import mmdet.utils
+    import mmpose.utils
+    import mmpretrain.utils
+    import torch
+
+    torch.set_num_threads(1)  # a pool of threads would not survive the fork
+    cv2.setNumThreads(0)
+    for toolbox in (mmpretrain, mmdet, mmpose):
+        toolbox.utils.register_all_modules(init_default_scope=False)
+    import bocb_mm.backbones.register
+    import bocb_mm.hooks
+    import bocb_mm.optim_wrappers
+    import bocb_mm.optimizers.register
+    import bocb_mm.training  # noqa: F401
+
+
+def run_chain(
+    jobs: Sequence[Job], folder: Path, workers: int = 2, console: Console | None = None
+) -> dict[str, RunRecord]:
+    """Train all jobs, each as soon as a worker and its predecessor's checkpoint are there.
+
+    Args:
+        jobs: Predecessors stand before those that wait for them.
+        folder: Holds one folder a job, with ``run.json``, checkpoints and ``log.txt``.
+        workers: Trainings at a time; the processor's cores are shared among them.
+        console: Where the bar goes; standard output by default. Without a terminal, one line is
+            printed when a job ends.
+
+    Returns:
+        The record of every job that completed, by name.
+
+    Raises:
+        UserError: The chain is no chain, see :func:`check`.
+    """
+    check(jobs)
+    console = console or Console()
+    chain = _Chain(jobs, folder, workers)
+    with _Bar(console, sum(job.weight for job in jobs)) as bar:
+        try:
+            while chain.advance(bar):
+                time.sleep(POLL_SECONDS)
+        finally:
+            chain.stop()
+    return chain.records
+
+
+class _Chain:
+    """Which jobs wait, run and are done."""
+
+    def __init__(self, jobs: Iterable[Job], folder: Path, workers: int) -> None:
+        self.waiting = list(jobs)
+        self.running: dict[int, Job] = {}
+        self.records: dict[str, RunRecord] = {}
+        self.failed: set[str] = set()
+        self.folder, self.workers = folder, workers
+        self.threads = max(1, (os.cpu_count() or 1) // workers)
+
+    def advance(self, bar: _Bar) -> bool:
+        """Collect what ended, start what can; False when nothing is left."""
+        for pid, job in list(self.running.items()):
+            bar.show(job, self._record(job))
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del self.running[pid]
+                self._ended(job, os.waitstatus_to_exitcode(status), bar)
+        for job in list(self.waiting):
+            if job.after in self.failed:
+                self.waiting.remove(job)
+                self.failed.add(job.name)
+                bar.end(job, f'left out: {job.after} did not complete')
+            elif len(self.running) < self.workers and (not job.after or job.after in self.records):
+                self.waiting.remove(job)
+                self.running[self._start(job)] = job
+        return bool(self.running or self.waiting)
+
+    def stop(self) -> None:
+        """End trainings that still run (after an interrupt)."""
+        import signal
+
+        for pid in self.running:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        self.running.clear()
+
+    def _record(self, job: Job) -> RunRecord | None:
+        try:
+            return RunRecord.load(self.folder / job.name)
+        except RunRecordError:
+            return None
+
+    def _ended(self, job: Job, code: int, bar: _Bar) -> None:
+        record = self._record(job)
+        if code == 0 and record is not None and record.status == 'completed':
+            self.records[job.name] = record
+            bar.end(job, summary(record))
+            return
+        self.failed.add(job.name)
+        log = self.folder / job.name / LOG_FILE
+        lines = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
+        bar.end(job, f'failed (exit status {code}): {lines[-1] if lines else ""} - see {log}')
+
+    def _start(self, job: Job) -> int:
+        pretrained, options = 'none', dict(job.options)
+        if job.after:
+            before = self.folder / job.after
+            pretrained = (before / 'last_checkpoint').read_text(encoding='utf-8').strip()
+            options['pretraining'] = self.records[job.after].optimizer
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            _train(job, self.folder / job.name, pretrained, options, self.threads)
+        return pid
+
+
+def _train(job: Job, folder: Path, pretrained: str, options: dict[str, Any], threads: int) -> None:
+    """What a forked process does: train, with all output in the run's own log; never returns."""
+    code = 1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        import torch
+
+        from bocb_mm.training import TrainOptions, prepare, train
+
+        torch.set_num_threads(threads)
+        wishes = TrainOptions(
+            optimizer=job.optimizer,
+            lr=job.lr,
+            weight_decay=job.weight_decay,
+            pretrained=pretrained,
+            work_dir=str(folder),
+            cfg_options=options,
+        )
+        code = train(prepare(job.config, wishes), wishes)
+    except UserError as error:
+        print(f'error: {error}', flush=True)
+        code = 2
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # no exit handlers of the parent
+
+
+def summary(record: RunRecord) -> str:
+    """The headline result of a run in a few words."""
+    if record.last is None:
+        return record.status
+    return f'{record.metric.rpartition("/")[2]} {record.last:.3g}'
+
+
+class _Bar:
+    """A bar over the whole chain and one below it for each running job."""
+
+    def __init__(self, console: Console, total: float) -> None:
+        self.console = console
+        self.total = total
+        self.done = 0.0
+        self.parts: dict[str, TaskID] = {}
+        self._shares: dict[str, float] = {}  # of running jobs, in units of their weight
+        # No refreshing thread: the process forks, and a lock held by a thread would stay held.
+        self.progress = Progress(
+            TextColumn('{task.description:<44}'),
+            BarColumn(),
+            TextColumn('{task.percentage:>3.0f} %'),
+            TimeElapsedColumn(),
+            console=console,
+            auto_refresh=False,
+            disable=not console.is_terminal,
+        )
+        self.whole = self.progress.add_task('whole chain', total=total)
+
+    def __enter__(self) -> _Bar:
+        self.started = time.monotonic()
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.refresh()
+        self.progress.stop()
+
+    def show(self, job: Job, record: RunRecord | None) -> None:
+        """Draw the share of a running job that is done."""
+        if job.name not in self.parts:
+            self.parts[job.name] = self.progress.add_task(f'  {job.name}', total=1.0)
+        share = record.epochs / record.max_epochs if record and record.max_epochs else 0.0
+        self.progress.update(self.parts[job.name], completed=share)
+        self._update_whole({job.name: share * job.weight})
+
+    def end(self, job: Job, text: str) -> None:
+        """Print the line of a job that ended and drop its bar."""
+        if job.name in self.parts:
+            self.progress.remove_task(self.parts.pop(job.name))
+        self.done += job.weight
+        self._shares.pop(job.name, None)
+        self._update_whole({})
+        minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
+        share = 100 * self.done / self.total
+        self.console.print(
+            f'[{share:3.0f} %, {minutes}:{seconds:02d}] {job.name}: {text}',
+            markup=False,
+            highlight=False,
+        )
+
+    def _update_whole(self, news: dict[str, float]) -> None:
+        self._shares.update(news)
+        self.progress.update(self.whole, completed=self.done + sum(self._shares.values()))
+        self.progress.refresh()

@@ -1,0 +1,6 @@
+# Pre-training on scikit-learn's digits, modern network: a ConvNeXt of 2-2-4-2 blocks, 24 to 192 wide.
+_base_ = './digits_r18-xs.py'
+model = dict(
+    backbone=dict(_delete_=True, type='bocb_mm.CNX-XS'),
+    head=dict(in_channels=192),
+)

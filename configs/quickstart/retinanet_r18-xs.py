@@ -1,0 +1,39 @@
+# RetinaNet on scenes of digits, 128x128. mmdet's RetinaNet with a narrow pyramid and head.
+_base_ = [
+    'mmdet::_base_/models/retinanet_r50_fpn.py',
+    '../_base_/datasets/scenes.py',
+    '../_base_/runtime.py',
+    '../_base_/hooks.py',
+]
+default_scope = 'mmdet'
+recipe = 'quickstart'
+model = dict(
+    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),  # as in pre-training
+    # Not frozen, and normalised by the batch: digits on black are far from scenes.
+    backbone=dict(
+        _delete_=True, type='bocb_mm.R-18-XS', out_indices=(1, 2, 3), frozen_stages=-1,
+        norm_eval=False,
+    ),
+    neck=dict(in_channels=[32, 64, 128], out_channels=48, start_level=0, num_outs=3),
+    bbox_head=dict(
+        num_classes=10, in_channels=48, feat_channels=48, stacked_convs=2,
+        # Digits are 24 to 56 px high and about 1.6 times as high as wide.
+        anchor_generator=dict(octave_base_scale=3, ratios=[1.0, 1.6], strides=[8, 16, 32]),
+    ),
+)  # fmt: skip
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='bocb_mm.OptimWrapperConstructor',
+    optimizer=dict(type='bocb_mm.AdamW', lr=2e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=10),
+)
+max_epochs = 6
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=3)
+val_cfg = dict()
+test_cfg = dict()
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=50),  # one epoch
+    dict(type='CosineAnnealingLR', begin=1, end=max_epochs, convert_to_iter_based=True),
+]
+default_hooks = {{_base_.bocb_hooks}}
+randomness = dict(seed=0)
