@@ -11,7 +11,7 @@ import pandas as pd
 
 from bocb_mm.errors import UserError
 from bocb_mm.files import atomic_write_text
-from bocb_mm.report import coupling, load, paper, ranking, records, stats, tables
+from bocb_mm.report import coupling, figures, html, load, paper, ranking, records, stats, tables
 from bocb_mm.report.load import ResultTable
 from bocb_mm.report.records import Scan
 
@@ -138,7 +138,27 @@ def write(report: Report, out: Path) -> list[Path]:
         written['rankings_paper.csv'] = tables.csv_text(ranking.against_paper(report.rankings))
     for name, text in written.items():
         atomic_write_text(out / name, text)
-    return [out / name for name in written]
+    drawn, pictures = _draw(report, out / 'figures')
+    page = html.page(report, drawn, [*report.scan.broken, *report.left_out])
+    atomic_write_text(out / 'report.html', page)
+    return [*(out / name for name in written), *pictures, out / 'report.html']
+
+
+def _draw(report: Report, folder: Path) -> tuple[list[tuple[figures.Figure, bytes]], list[Path]]:
+    """Draw every figure; the SVG of each for the page, and the files written."""
+    if not report.options.figures:
+        return [], []
+    folder.mkdir(exist_ok=True)
+    drawn, files = [], []
+    wanted = list(figures.figures(report, report.left_out))
+    for figure in records.bar(wanted, 'drawing', report.options.progress, few=12):
+        svg, png = figures.render(figure)
+        for suffix, content in (('svg', svg), ('png', png)):
+            path = folder / f'{figure.name}.{suffix}'
+            path.write_bytes(content)
+            files.append(path)
+        drawn.append((figure, svg))
+    return drawn, files
 
 
 def _table_files(table: ResultTable, coupled: coupling.Coupling) -> dict[str, str]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bocb_mm.errors import UserError
 from bocb_mm.files import atomic_write_text
@@ -26,6 +26,7 @@ _COPIED = words(
 )
 
 Summary = dict[str, Any]
+_T = TypeVar('_T')
 
 
 @dataclass
@@ -87,7 +88,7 @@ def read_runs(
     known = _load_cache(cache)
     fresh: dict[str, list] = {}
     scan = Scan()
-    for directory in _bar(list(directories), progress):
+    for directory in bar(list(directories), 'reading runs', progress, few=200):
         place, sign = os.fspath(directory), list(signature(directory))
         entry = known.get(os.path.abspath(place))
         if entry and entry[0] == sign:
@@ -140,14 +141,15 @@ def _where(directory: Path) -> Summary:
     return {'path': os.fspath(directory), 'layers': os.fspath(layers) if layers.is_file() else ''}
 
 
-def _bar(items: list[Path], show: bool) -> Iterator[Path]:
-    if not show or len(items) < 200:
+def bar(items: list[_T], what: str, show: bool, few: int) -> Iterator[_T]:
+    """``items``, with a progress bar on stderr where there are more than ``few`` of them."""
+    if not show or len(items) <= few:
         yield from items
         return
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(items, 'reading runs', console=Console(stderr=True), transient=True)
+    yield from track(items, what, console=Console(stderr=True), transient=True)
 
 
 def _load_cache(path: Path | None) -> dict[str, list]:

@@ -1,0 +1,200 @@
+"""The figures of a report: one description each, which gives SVG, PNG and the page's picture."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bocb_mm.report import layers, plots, stats, style
+from bocb_mm.report.load import ResultTable, best_settings
+
+if TYPE_CHECKING:
+    from bocb_mm.report.build import Report
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        name: Stem of its files.
+        table: Name of the table it belongs to.
+        title: Headline, with the number the paper gives the figure.
+        caption: What is seen, in a sentence or two; the page's text for those who do not see it.
+        draw: Makes the matplotlib Figure.
+    """
+
+    name: str
+    table: str
+    title: str
+    caption: str
+    draw: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of :data:`KINDS`: a kind of figure that every table has if it has the data."""
+
+    stem: str
+    title: str
+    caption: str
+    there: Callable[[Report, ResultTable], bool]
+    draw: Callable[[Report, ResultTable], Any]
+
+
+def _searched(_: Report, table: ResultTable) -> bool:
+    """Whether any pair of the table was tried with two settings."""
+    settings = table.settings
+    return len(settings) > 0 and settings.groupby(['optimizer', 'column']).size().max() > 1
+
+
+def _several_rates(report: Report, table: ResultTable) -> bool:
+    return _searched(report, table) and table.settings['lr'].nunique() > 1
+
+
+def _variation(table: ResultTable, by: str) -> Any:
+    variation = stats.hparam_variation(best_settings([table]), by)
+    coco = any(str(c).startswith(('det ', 'pose ')) for c in table.values.columns)
+    return plots.variation_boxes(variation, by, violin=coco)
+
+
+KINDS = [
+    Kind(
+        'violin',
+        'Performance stability of the backbones (as Figure 3)',
+        'Each violin shows the results of one backbone with all optimizers; the bar is the median, '
+        'gray dots are outliers (below Q25 - 1.5 IQR), the worst of them named.',
+        lambda r, t: t.values.notna().sum().max() > 2,
+        lambda r, t: plots.violins(t),
+    ),
+    Kind(
+        'heatmap',
+        'All results',
+        'Colour is the distance from the best of the column. The four best are bold and blue, '
+        'failed results (eq. 1) in italics; a cross marks a diverged run, an empty cell a missing one.',
+        lambda r, t: t.values.size > 1,
+        lambda r, t: plots.heat_map(t),
+    ),
+    Kind(
+        'coupling',
+        'How coupled each backbone is',
+        'Share of the interaction in what the choice of the optimizer moves, with the p-value of a '
+        "permutation test; red where it is below 0.05 after Holm's correction.",
+        lambda r, t: r.couplings[t.name].columns['share'].notna().any(),
+        lambda r, t: plots.coupling_bars(r.couplings[t.name]),
+    ),
+    Kind(
+        'profiles',
+        'Performance profiles of the optimizers',
+        'How many of the backbones each optimizer serves within so many points of the best.',
+        lambda r, t: t.values.shape[0] > 1,
+        lambda r, t: plots.profiles(t),
+    ),
+    Kind(
+        'variation_backbones',
+        'Hyper-parameter variation by backbone (as Figures 4 and A1)',
+        'Manhattan distance of the best rate and decay of each optimizer from the most common ones '
+        'of the backbone: 0 both usual, 2 one differs, 4 both.',
+        lambda r, t: _searched(r, t) and t.values.shape[0] > 1,
+        lambda r, t: _variation(t, 'backbone'),
+    ),
+    Kind(
+        'variation_optimizers',
+        'Hyper-parameter variation by optimizer (as Figures 5 and A1)',
+        'Manhattan distance of the best rate and decay on each backbone from the most common ones '
+        'of the optimizer: 0 both usual, 2 one differs, 4 both.',
+        lambda r, t: _searched(r, t) and t.values.shape[1] > 1,
+        lambda r, t: _variation(t, 'optimizer'),
+    ),
+    Kind(
+        'lr_curves',
+        'Learning-rate stability',
+        'Best result over the weight decays at each learning rate; a cross at the bottom is a run '
+        'that diverged, curves are cut ten points below the best.',
+        _several_rates,
+        lambda r, t: plots.lr_curves(t),
+    ),
+    Kind(
+        'tuning',
+        'Tuning ease',
+        'Share of the LR x WD settings of each pair that come close to its best: dark is easy.',
+        _searched,
+        lambda r, t: plots.tuning_map(t, r.options.tolerance),
+    ),
+]
+_RIDGES = {
+    'entropy': 'Entropy of the layers (as Figures 6 and A2)',
+    'l2_norm': 'L2 norm of the layers (as Figure A3)',
+    'pca_energy': 'Top-k PCA energy of the layers (as Figure A4)',
+}
+
+
+def figures(report: Report, problems: list[str]) -> Iterator[Figure]:
+    """Every figure that the data of a report allow.
+
+    Args:
+        report: The report.
+        problems: Takes one line for each file of layer metrics that could not be read.
+    """
+    for table in report.tables:
+        for kind in KINDS:
+            if kind.there(report, table):
+                yield Figure(
+                    f'{table.name}_{kind.stem}',
+                    table.name,
+                    kind.title,
+                    kind.caption,
+                    lambda kind=kind, table=table: kind.draw(report, table),
+                )
+        if table.source == 'runs':
+            found, broken = layers.snapshots(table, report.scan.runs)
+            problems += broken
+            yield from _layer_figures(table, found)
+
+
+def _layer_figures(table: ResultTable, found: list[layers.Snapshot]) -> Iterator[Figure]:
+    if not found:
+        return
+    for metric, title in _RIDGES.items():
+        if any(s.layers[metric].notna().any() for s in found):
+            yield Figure(
+                f'{table.name}_layers_{metric}',
+                table.name,
+                title,
+                'One ridge an optimizer over the layers in network order, one panel a backbone; '
+                'the ridges of a panel share a scale, whose ends stand in its corner.',
+                lambda metric=metric: layers.ridges(found, metric),
+            )
+    if any((s.layers['eligible'] & s.layers['alpha'].notna()).any() for s in found):
+        yield Figure(
+            f'{table.name}_alpha',
+            table.name,
+            'PL exponent alpha (as Figures 7 and 8)',
+            'Median over the layers whose alpha means something, with quartiles; hatched where '
+            'the pair failed (eq. 1). Below 2 is a risk of overfitting, above 6 of underfitting.',
+            lambda: layers.alpha_bars(found, table.failed()),
+        )
+    for group, members in layers.several_pretrainings(found).items():
+        yield Figure(
+            re.sub(r'[^0-9A-Za-z_-]+', '-', f'{table.name}_transfer_{group}'),
+            table.name,
+            f'Transfer: {group} from its pre-trainings (as Figure A5)',
+            'L2 norm of the fine-tuned layers, one panel a pre-training, one ridge a fine-tuning '
+            'optimizer; the dotted line is the end of the backbone.',
+            lambda members=members: layers.transfer(members),
+        )
+
+
+def render(figure: Figure) -> tuple[bytes, bytes]:
+    """SVG and PNG (200 dots an inch) of a figure, the same bytes for the same data."""
+    with style.drawing():
+        made = figure.draw()
+        made.draw_without_rendering()
+        made.set_layout_engine('none')  # laid out once, not again for each format
+        svg, png = io.BytesIO(), io.BytesIO()
+        made.savefig(svg, format='svg', metadata={'Date': None, 'Title': figure.title})
+        made.savefig(png, format='png', dpi=200, metadata={'Title': figure.title})
+    return svg.getvalue(), png.getvalue()

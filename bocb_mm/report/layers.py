@@ -1,0 +1,208 @@
+"""Pictures of layer metrics: ridges over layers (Figures 6, A2-A5) and alpha bars (7, 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bocb_mm.report import names, style
+from bocb_mm.report.load import ResultTable
+from bocb_mm.report.records import Summary
+
+METRICS = {
+    'entropy': 'entropy of the weights',
+    'l2_norm': 'L2 norm of the weights',
+    'pca_energy': 'top-k PCA energy ratio',
+}
+# Outside of 2 to 6 a layer is at risk of over- or underfitting (caption of Figure 7).
+ALPHA_RANGE = (2.0, 6.0)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The layers of one trained network.
+
+    Attributes:
+        optimizer: Canonical name.
+        column: Column of the result table.
+        layers: One row a layer in network order: ``layer, alpha, entropy, l2_norm, pca_energy,
+            eligible``.
+    """
+
+    optimizer: str
+    column: str
+    layers: pd.DataFrame
+
+
+def snapshots(table: ResultTable, runs: list[Summary]) -> tuple[list[Snapshot], list[str]]:
+    """The last snapshot of every pair's best run that has layer metrics.
+
+    Returns:
+        The snapshots in the table's order, and one line for each file that could not be read.
+    """
+    found, broken = {}, []
+    for cell in table.cells.itertuples():
+        path = next((runs[i]['layers'] for i in cell.runs if runs[i]['layers']), '')
+        if not path:
+            continue
+        try:
+            layers = read_last(path)
+        except (OSError, ValueError, KeyError) as error:
+            broken.append(f'{path}: not readable as layer metrics ({error})')
+            continue
+        if len(layers):
+            found[cell.optimizer, cell.column] = Snapshot(cell.optimizer, cell.column, layers)
+    order = [(o, c) for c in table.values.columns for o in table.values.index]
+    return [found[pair] for pair in order if pair in found], broken
+
+
+def read_last(path: str) -> pd.DataFrame:
+    """The rows of the latest snapshot in a ``layer_metrics.csv``.
+
+    Raises:
+        ValueError: Not a table, or a column is missing.
+    """
+    wanted = ['layer', 'alpha', 'eligible', *METRICS]
+    frame = pd.read_csv(path)
+    missing = [c for c in wanted if c not in frame.columns]
+    if missing:
+        raise ValueError(f'no column {", ".join(missing)}')
+    for place in ('iteration', 'epoch'):
+        if place in frame.columns and frame[place].notna().any():
+            frame = frame[frame[place] == frame[place].max()]
+            break
+    for column in ('alpha', *METRICS):
+        frame[column] = pd.to_numeric(frame[column], errors='coerce')
+    frame['eligible'] = frame['eligible'].astype(str).str.lower().isin(['true', '1', '1.0', 'yes'])
+    return frame[wanted].drop_duplicates('layer').reset_index(drop=True)
+
+
+def ridges(found: list[Snapshot], metric: str) -> Any:
+    """Figures 6, A2 to A4: a metric over the layers, a ridge an optimizer, a panel a backbone."""
+    panels: dict[str, list[Snapshot]] = {}
+    for snapshot in found:
+        panels.setdefault(snapshot.column, []).append(snapshot)
+    down, across = style.panels(len(panels))
+    tallest = max(len(p) for p in panels.values())
+    width = style.panel_width(across)
+    made, grid = style.figure(width, down * (0.75 + 0.3 * tallest), down, across)
+    for axes, (column, members) in zip(grid.flat, panels.items()):
+        _ridge_panel(axes, members, metric)
+        axes.set_title(column, loc='left', pad=9)
+    style.hide_rest(grid, len(panels))
+    style.label_bottom(grid, len(panels), 'layer index')
+    made.supylabel(f'{METRICS[metric]}, by optimizer', fontsize=7.5)
+    return made
+
+
+def _ridge_panel(axes: Any, members: list[Snapshot], metric: str) -> None:
+    """Ridges from top to bottom; all share one scale, whose ends stand beside the first."""
+    numbers = np.concatenate([m.layers[metric].to_numpy(float) for m in members])
+    numbers = numbers[np.isfinite(numbers)]
+    low, high = (np.nanmin(numbers), np.nanmax(numbers)) if len(numbers) else (0.0, 1.0)
+    span = max(high - low, 1e-12)
+    for place, member in enumerate(members):
+        values = member.layers[metric].to_numpy(float)
+        base = len(members) - 1 - place
+        curve = base + 1.35 * (values - low) / span
+        where = np.arange(len(values))
+        color = style.optimizer_color(member.optimizer)
+        order = place * 2 + 2  # a lower ridge lies in front of the one above it
+        axes.fill_between(where, base, curve, color='white', lw=0, zorder=order)
+        axes.fill_between(where, base, curve, color=color, alpha=0.45, lw=0, zorder=order)
+        axes.plot(where, curve, color=color, lw=0.8, zorder=order + 1)
+        axes.axhline(base, color=style.PALE, lw=0.5, zorder=1)
+    bases = [len(members) - 1 - i for i in range(len(members))]
+    axes.set_yticks(bases, [m.optimizer for m in members])
+    axes.tick_params(axis='y', length=0)
+    axes.spines['left'].set_visible(False)
+    axes.set_ylim(-0.15, len(members) + 0.5)
+    axes.margins(x=0.01)
+    axes.set_title(f'{low:.3g} to {high:.3g}', loc='right', fontsize=5.5, color='#666666',
+                   fontweight='normal', pad=9)  # fmt: skip
+
+
+def transfer(found: list[Snapshot], metric: str = 'l2_norm') -> Any:
+    """Figure A5: one backbone from several pre-trainings, the end of the backbone marked."""
+    made = ridges(found, metric)
+    columns = list(dict.fromkeys(s.column for s in found))
+    for axes, column in zip(made.axes, columns):
+        names_ = next(s.layers['layer'] for s in found if s.column == column)
+        inside = names_.str.startswith('backbone.').to_numpy()
+        if inside.any() and not inside.all():
+            end = int(np.flatnonzero(inside)[-1]) + 0.5
+            axes.axvline(end, color=style.INK, lw=0.8, ls=':', zorder=99)
+            axes.text(end, axes.get_ylim()[1], ' neck, head', fontsize=5.5, va='bottom')
+    return made
+
+
+def alpha_bars(found: list[Snapshot], failed: pd.DataFrame) -> Any:
+    """Figures 7 and 8: median alpha of the layers, hatched where BOCB occurs.
+
+    Args:
+        found: Snapshots.
+        failed: The table's failed pairs.
+    """
+    panels: dict[str, list[Snapshot]] = {}
+    for snapshot in found:
+        panels.setdefault(snapshot.column, []).append(snapshot)
+    down, across = style.panels(len(panels))
+    tallest = max(len(p) for p in panels.values())
+    height = 0.5 + down * (0.65 + 0.2 * tallest)
+    made, grid = style.figure(style.panel_width(across), height, down, across, sharex=True)
+    for axes, (column, members) in zip(grid.flat, panels.items()):
+        for place, member in enumerate(members):
+            _alpha_bar(axes, place, member, bool(failed.at[member.optimizer, column]))
+        axes.set_yticks(range(len(members)), [m.optimizer for m in members])
+        axes.set_ylim(tallest - 0.4, -0.6)
+        axes.tick_params(axis='y', length=0)
+        axes.set_title(column)
+        axes.grid(axis='x')
+        for edge in ALPHA_RANGE:
+            axes.axvline(edge, color=style.INK, lw=0.7, ls=':')
+    style.hide_rest(grid, len(panels))
+    style.label_bottom(grid, len(panels), 'alpha: median, quartiles')
+    _alpha_legend(made)
+    return made
+
+
+def _alpha_bar(axes: Any, place: int, member: Snapshot, bocb: bool) -> None:
+    layers = member.layers
+    alpha = layers.loc[layers['eligible'], 'alpha'].to_numpy(float)
+    alpha = alpha[np.isfinite(alpha)]
+    if not len(alpha):
+        return
+    low, middle, high = np.quantile(alpha, [0.25, 0.5, 0.75])
+    color = style.optimizer_color(member.optimizer)
+    axes.barh(
+        place, middle, 0.7, facecolor=color if not bocb else 'white', edgecolor=color,
+        hatch='/////' if bocb else None, lw=0.7, alpha=0.85,
+    )  # fmt: skip
+    axes.plot([low, high], [place, place], color=style.INK, lw=0.8)
+
+
+def _alpha_legend(made: Any) -> None:
+    from matplotlib.patches import Patch
+
+    gray = {'edgecolor': style.GRAY, 'lw': 0.7}
+    made.legend(
+        handles=[
+            Patch(facecolor='white', hatch='/////', label='BOCB occurs (failed, eq. 1)', **gray),
+            Patch(facecolor=style.GRAY, label='no BOCB', **gray),
+        ],
+        loc='outside lower center',
+        ncols=2,
+    )
+
+
+def several_pretrainings(found: list[Snapshot]) -> dict[str, list[Snapshot]]:
+    """Snapshots of detection and pose by task and backbone, e.g. ``'det R-50'``."""
+    groups: dict[str, list[Snapshot]] = {}
+    for snapshot in found:
+        task, backbone, _ = names.split_column(snapshot.column)
+        if task:
+            groups.setdefault(f'{task} {backbone}', []).append(snapshot)
+    return groups

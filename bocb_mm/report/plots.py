@@ -1,0 +1,273 @@
+"""The pictures of a result table. Each function takes numbers and returns a matplotlib Figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bocb_mm.report import coupling, names, stats, style
+from bocb_mm.report.load import ResultTable
+
+_ROW = 0.21  # inches that one row of a horizontal chart takes
+
+
+def violins(table: ResultTable) -> Any:
+    """Figure 3: the spread of each backbone's results over the optimizers, outliers gray."""
+    values = table.values
+    far = stats.outliers(values)
+    made, grid = style.figure(style.COLUMN, 0.9 + _ROW * values.shape[1])
+    axes = grid[0, 0]
+    for place, column in enumerate(values.columns):
+        results = stats.finite(values)[column].dropna()
+        color = style.backbone_color(column)
+        if len(results) > 2 and results.std() > 1e-9:
+            parts = axes.violinplot(
+                results, [place], orientation='horizontal', widths=0.85, showextrema=False
+            )
+            parts['bodies'][0].set(facecolor=color, alpha=0.3, edgecolor=color, linewidth=0.6)
+        odd = results.index[far.loc[results.index, column]]
+        usual = results.drop(odd)
+        axes.plot(usual, [place] * len(usual), '.', ms=2.6, color=color, alpha=0.9, mew=0)
+        axes.plot(results[odd], [place] * len(odd), 'o', ms=2.6, color=style.GRAY, mew=0)
+        axes.plot([results.median()], [place], '|', ms=7, mew=1.3, color=style.INK)
+        if len(odd):
+            worst = results[odd].idxmin()
+            axes.annotate(
+                str(worst),
+                (results[worst], place),
+                (-4, 0),
+                textcoords='offset points',
+                fontsize=5.5,
+                color='#666666',
+                ha='right',
+                va='center',
+            )
+    _rows(axes, values.columns)
+    axes.set_xlabel('result (points)')
+    low, high = axes.get_xlim()
+    axes.set_xlim(low - 0.14 * (high - low), high)  # room for the outliers' names
+    classes = {names.backbone_class(names.split_column(c)[1]) for c in values.columns}
+    style.class_legend(axes, style.BACKBONE_COLORS, {}, classes)
+    return made
+
+
+def _rows(axes: Any, labels: Any) -> None:
+    """Label the rows of a horizontal chart, first on top."""
+    axes.set_yticks(range(len(labels)), [str(label) for label in labels])
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.tick_params(axis='y', length=0)
+    axes.grid(axis='x')
+
+
+def heat_map(table: ResultTable) -> Any:
+    """The whole table: colour is the distance from the best of the column."""
+    values = stats.finite(table.values)
+    gap = values.max() - values
+    return _heat(
+        gap.clip(upper=10),
+        table.values.map(lambda v: '' if np.isnan(v) else '×' if np.isinf(v) else f'{v:.1f}'),
+        'points below the best of the column (10 and more alike)',
+        # Light is good, dark is bad: the same with every kind of colour vision and in gray.
+        'YlOrBr',
+        table.failed(),
+        stats.top(table.values),
+    )
+
+
+def tuning_map(table: ResultTable, tolerance: float) -> Any:
+    """How easy each pair is to tune: share of its LR x WD settings near its best."""
+    ease = coupling.tuning_ease(table.settings, tolerance)
+    ease = ease.reindex(index=table.values.index, columns=table.values.columns)
+    texts = ease.map(lambda v: '' if np.isnan(v) else f'{v:.0%}')
+    return _heat(
+        100 * ease, texts, f'% of the settings within {100 * tolerance:.3g} % of the best', 'Blues'
+    )
+
+
+def _heat(
+    shade: pd.DataFrame,
+    texts: pd.DataFrame,
+    label: str,
+    cmap: str,
+    failed: pd.DataFrame | None = None,
+    best: pd.DataFrame | None = None,
+) -> Any:
+    rows, columns = shade.shape
+    width = min(max(1.4 + 0.31 * columns, style.COLUMN), style.TEXT)
+    made, grid = style.figure(width, 1.5 + 0.19 * rows)
+    axes = grid[0, 0]
+    top = max(float(np.nanmax(shade.to_numpy(), initial=0)), 1e-9)
+    image = axes.imshow(shade, cmap=cmap, vmin=-0.05 * top, vmax=1.1 * top, aspect='auto')
+    for i in range(rows):
+        for j in range(columns):
+            dark = shade.iat[i, j] > 0.62 * top
+            mark = failed is not None and failed.iat[i, j]
+            axes.text(
+                j,
+                i,
+                texts.iat[i, j],
+                ha='center',
+                va='center',
+                fontsize=5.2 if columns > 12 else 6.5,
+                color='white'
+                if dark
+                else style.BLUE
+                if best is not None and best.iat[i, j]
+                else style.INK,
+                fontstyle='italic' if mark else 'normal',
+                fontweight='bold' if best is not None and best.iat[i, j] else 'normal',
+            )
+    axes.set_xticks(range(columns), [str(c) for c in shade.columns], rotation=55, ha='left')
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, pad=2)
+    axes.set_yticks(range(rows), [str(r) for r in shade.index])
+    axes.spines[:].set_visible(False)
+    bar = made.colorbar(image, ax=axes, location='bottom', shrink=0.6, aspect=40, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_label(label, fontsize=6.5)
+    return made
+
+
+def variation_boxes(variation: pd.DataFrame, by: str, violin: bool) -> Any:
+    """Figures 4, 5 and A1: how far the best LR and WD are from their modes.
+
+    Args:
+        variation: :func:`stats.hparam_variation` by ``by``.
+        by: ``'backbone'`` or ``'optimizer'``: what the rows of the chart are.
+        violin: Violins (Figure A1) in place of boxes.
+    """
+    table = variation if by == 'backbone' else variation.T
+    made, grid = style.figure(style.COLUMN, 0.75 + _ROW * table.shape[1])
+    axes = grid[0, 0]
+    for place, label in enumerate(table.columns):
+        values = table[label].dropna()
+        short = str(label).split(': ')[-1]
+        color = style.backbone_color(short) if by == 'backbone' else style.optimizer_color(short)
+        if violin and len(values) > 2 and values.std() > 0:
+            parts = axes.violinplot(
+                values, [place], orientation='horizontal', widths=0.85, showextrema=False
+            )
+            parts['bodies'][0].set(facecolor=color, alpha=0.35, edgecolor=color)
+        elif len(values) > 1:
+            axes.boxplot(
+                values,
+                positions=[place],
+                orientation='horizontal',
+                widths=0.6,
+                patch_artist=True,
+                boxprops={'facecolor': color, 'alpha': 0.35, 'linewidth': 0.6},
+                medianprops={'color': style.INK, 'linewidth': 1.3},
+                whiskerprops={'linewidth': 0.6},
+                capprops={'linewidth': 0.6},
+                flierprops={'marker': '.', 'markersize': 3, 'markeredgewidth': 0},
+                manage_ticks=False,
+            )
+        axes.plot([values.mean()], [place], 'D', ms=3, color=color, mec=style.INK, mew=0.4)
+    _rows(axes, [str(c).split(': ')[-1] for c in table.columns])
+    axes.set_xticks([0, 2, 4])
+    axes.set_xlim(-0.3, 4.3)
+    axes.set_xlabel('variation from the mode setting (◆ mean)')
+    return made
+
+
+def lr_curves(table: ResultTable) -> Any:
+    """LR stability: each pair's best result at each learning rate, one panel a backbone."""
+    tried = table.settings.dropna(subset=['lr'])
+    columns = [c for c in table.values.columns if c in set(tried['column'])]
+    optimizers = names.in_paper_order(set(tried['optimizer']))
+    few = len(optimizers) <= len(style.LINES)
+    down, across = style.panels(len(columns))
+    made, grid = style.figure(
+        style.panel_width(across), 0.75 + 1.45 * down, down, across, sharex=True
+    )
+    for axes, column in zip(grid.flat, columns):
+        part = tried[tried['column'] == column]
+        best = stats.finite(table.values)[column].max()
+        floor = best - 10
+        for rank, optimizer in enumerate(optimizers):
+            one = part[part['optimizer'] == optimizer].groupby('lr')['value'].max().sort_index()
+            if one.empty:
+                continue
+            color, marker, dash = style.LINES[rank] if few else (None, '.', '-')
+            color = color or style.optimizer_color(optimizer)
+            shown = one.where(np.isfinite(one)).clip(lower=floor)
+            axes.plot(
+                shown.index, shown, dash, marker=marker, ms=2.6, lw=0.9, color=color,
+                alpha=1 if few else 0.75, label=optimizer, mew=0,
+            )  # fmt: skip
+            lost = one.index[~np.isfinite(one)]
+            axes.plot(lost, [floor] * len(lost), 'x', ms=3.5, mew=0.9, color=color)
+        axes.set_xscale('log')
+        axes.xaxis.set_major_formatter(lambda rate, _: f'{rate:.0e}'.replace('e-0', 'e-'))
+        axes.xaxis.set_minor_formatter(lambda *_: '')
+        if tried['lr'].nunique() == 1:
+            axes.set_xlim(tried['lr'].min() / 3, tried['lr'].max() * 3)
+        axes.set_ylim(floor - 0.6, best + 0.8)
+        axes.set_title(column)
+        axes.grid(axis='y')
+    style.hide_rest(grid, len(columns))
+    style.label_bottom(grid, len(columns), 'learning rate')
+    made.supylabel('result (points)', fontsize=7.5)
+    if few:
+        handles, labels = _handles(grid)
+        made.legend(handles, labels, loc='outside lower center', ncols=4 if across > 1 else 3)
+    else:
+        used = {names.optimizer_class(o) for o in optimizers}
+        style.class_legend(grid[0, 0], style.OPTIMIZER_COLORS, style.OPTIMIZER_LABELS, used)
+    return made
+
+
+def _handles(grid: Any) -> tuple[list, list]:
+    """One legend entry for each label that occurs in any of the panels."""
+    found = {}
+    for axes in grid.flat:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            found.setdefault(label, handle)
+    return list(found.values()), list(found)
+
+
+def profiles(table: ResultTable) -> Any:
+    """Performance profiles: on how many backbones an optimizer is so close to the best."""
+    distances = np.linspace(0, 10, 101)
+    profile = coupling.performance_profiles(table.values, list(distances))
+    order = profile.mean(axis=1).sort_values(ascending=False).index
+    made, grid = style.figure(style.COLUMN, 2.6)
+    axes = grid[0, 0]
+    named = len(style.LINES) - 2
+    for optimizer in order[named:]:
+        axes.step(distances, profile.loc[optimizer], where='post', lw=0.6, color='#C4C8CC')
+    for rank, optimizer in enumerate(order[:named]):
+        color, _, dash = style.LINES[rank]
+        axes.step(
+            distances, profile.loc[optimizer], dash, where='post', lw=1.3, color=color,
+            label=str(optimizer),
+        )  # fmt: skip
+    axes.set(xlabel='points below the best', ylabel='share of the backbones', ylim=(0, 1.03))
+    axes.set_xlim(0, 10)
+    axes.grid(axis='both')
+    axes.legend(loc='lower right', title='the rest in gray' if len(order) > named else None,
+                title_fontsize=6)  # fmt: skip
+    return made
+
+
+def coupling_bars(coupled: coupling.Coupling) -> Any:
+    """How much of what the optimizer moves is peculiar to each backbone, with p-values."""
+    columns = coupled.columns.dropna(subset=['share']).sort_values('share', ascending=False)
+    made, grid = style.figure(style.COLUMN, 0.75 + _ROW * len(columns))
+    axes = grid[0, 0]
+    sure = columns['p_holm'] < 0.05
+    colors = [style.RED if s else style.SKY for s in sure]
+    axes.barh(range(len(columns)), columns['share'], height=0.7, color=colors)
+    for place, (share, p_value) in enumerate(zip(columns['share'], columns['p_value'])):
+        axes.text(
+            share + 0.015, place, f'p = {p_value:.2g}', va='center', fontsize=6, zorder=4,
+            bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.6},
+        )  # fmt: skip
+    axes.axvline(coupled.share, color=style.INK, lw=0.8, ls='--', zorder=3)
+    _rows(axes, columns.index)
+    axes.set_xlim(0, 1.19)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.set_xlabel('share of the interaction (dashed: the whole table)')
+    return made
