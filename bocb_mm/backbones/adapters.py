@@ -238,6 +238,8 @@ def _recomputed(block: type[nn.Module]) -> type[nn.Module]:
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             if not (self.training and torch.is_grad_enabled()):
                 return super().forward(*args, **kwargs)
+            # DenseNet's layers take the list that later layers' outputs are appended to
+            args = tuple(list(a) if isinstance(a, list) else a for a in args)
             return checkpoint(
                 super().forward,
                 *args,
@@ -263,4 +265,4 @@ def _checkpoint_blocks(part: Any) -> None:
         for child in inner:
             _checkpoint_blocks(child)
     elif any(True for _ in part.parameters()):
-        part.__class__ = _recomputed(type(part))
+        part.__class__ = _recomputed(type(part))  # type: ignore[arg-type]

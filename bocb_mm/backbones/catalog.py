@@ -13,23 +13,25 @@ from typing import Any
 from bocb_mm.backbones.spec import CATEGORIES, BackboneSpec, Cifar, Parameters
 from bocb_mm.errors import UserError, unknown_name
 
-_MODERN = dict(category='modern', stage_wise='patchify & hierarchical', block_wise='metaformer')
-_ISOTROPIC = dict(
+_MODERN: dict[str, Any] = dict(
+    category='modern', stage_wise='patchify & hierarchical', block_wise='metaformer'
+)
+_ISOTROPIC: dict[str, Any] = dict(
     category='modern', stage_wise='patchify & isotropic', block_wise='metaformer', pose_index=2
 )
-_RESNET = dict(
+_RESNET: dict[str, Any] = dict(
     venue="CVPR'2016", category='classical', stage_wise='hierarchical', operator='Conv',
     residual='addition', input_size=32, recipe='PyTorch', family='ResNet',
     source='mmpretrain.ResNet', cifar=Cifar(),
     tunable=('norm_cfg', 'conv_cfg', 'style', 'zero_init_residual'),
 )  # fmt: skip
-_CONVNEXT = dict(
+_CONVNEXT: dict[str, Any] = dict(
     category='modern', stage_wise='patchify & hierarchical', block_wise='metanext',
     operator='DWConv', residual='prenorm & layer scale', input_size=32, recipe='ConvNeXt',
     family='ConvNeXt', source='mmpretrain.ConvNeXt', cifar=Cifar(), head='pooled',
     tunable=('norm_cfg', 'act_cfg', 'linear_pw_conv'),
 )  # fmt: skip
-_METAFORMER = dict(
+_METAFORMER: dict[str, Any] = dict(
     **_MODERN, venue="TPAMI'2024", residual='prenorm & res scale', input_size=224,
     recipe='RSB A2', family='MetaFormer', source='timm.MetaFormer', head='inside',
     maps='64@4 128@8 320@16 512@32',

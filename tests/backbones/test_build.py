@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from bocb_mm.backbones import get_spec, list_backbones
-from bocb_mm.backbones.adapters import Skip
 from bocb_mm.errors import UserError
 
 TWENTY = list_backbones()
@@ -31,6 +30,13 @@ def build(name, **kwargs):
 
 def size(network):
     return sum(p.numel() for p in network.parameters())
+
+
+def randomise(network):
+    """Weights that keep signals of moderate size, whatever the constructor left."""
+    for p in network.parameters():
+        with torch.no_grad():
+            p.normal_(0.3, 0.02) if p.ndim < 2 else p.normal_(0, p[0].numel() ** -0.5)
 
 
 def picture(name, h=65, w=50, n=1):
@@ -93,7 +99,9 @@ def test_pictures_that_are_no_multiple_of_the_stride(name):
     for m, stride in zip(maps, network.strides, strict=True):
         for side, pixels in zip(m.shape[2:], (71, 101)):
             low = math.floor(pixels / stride) - (1 if name == 'AlexNet' else 0)
-            assert low <= side <= math.ceil(pixels / stride)
+            # DeiT pads to whole patches of 16 pixels, from which the finer maps are made
+            high = math.ceil(pixels / 16) * 16 // stride if name == 'DeiT-S' else 0
+            assert low <= side <= max(high, math.ceil(pixels / stride))
 
 
 @pytest.mark.parametrize('name', CIFAR)
@@ -141,8 +149,10 @@ def test_frozen_stages(name):
             for _, part in network._parts(group):
                 weights = [part] if isinstance(part, torch.Tensor) else list(part.parameters())
                 assert all(p.requires_grad == (index > frozen) for p in weights)
-                if isinstance(part, torch.nn.Module) and not isinstance(part, Skip):
-                    assert all(m.training == (index > frozen) for m in part.modules())
+                if weights and isinstance(part, torch.nn.Module):
+                    # not every module: DenseNet has one ReLU for all stages
+                    kept = [m for m in part.modules() if list(m.parameters(recurse=False))]
+                    assert all(m.training == (index > frozen) for m in kept)
 
 
 @pytest.mark.parametrize('name', ALL)
@@ -159,9 +169,7 @@ def test_norm_eval_stops_batch_norms_only(name):
 @pytest.mark.parametrize('name', TWENTY)
 def test_recomputation_gives_the_same_gradients_and_statistics(name):
     plain = build(f'bocb_mm.{name}').train()
-    for p in plain.parameters():
-        if p.ndim > 1:
-            torch.nn.init.orthogonal_(p[0] if p.ndim == 3 else p, 0.5)
+    randomise(plain)
     saving = build(f'bocb_mm.{name}', with_cp=True).train()
     saving.load_state_dict(plain.state_dict())
     saving = copy.deepcopy(saving)  # as mmengine's EMA hook does
@@ -219,10 +227,7 @@ def test_table_3_networks_are_upstream_s_with_upstream_s_names():
 @pytest.mark.parametrize('name', ['RVGG-A1', 'URLK-T'])
 def test_merging_branches_keeps_the_outputs(name):
     network = build(f'bocb_mm.{name}')
-    for p in network.parameters():
-        torch.nn.init.normal_(p, 0.3, 0.02) if p.ndim == 1 else p.data.normal_(
-            0, p[0].numel() ** -0.5
-        )
+    randomise(network)
     x = torch.randn(2, 3, 64, 64)
     network.train()(x)  # statistics that are not 0 and 1
     network.eval()
