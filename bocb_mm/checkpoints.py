@@ -221,8 +221,12 @@ def safe_globals() -> list[Any]:
         The list in the form :func:`torch.serialization.add_safe_globals` takes.
     """
     import numpy as np
-    from mmengine.logging import HistoryBuffer
 
+    history: list[Any] = []
+    with suppress(ImportError):  # the layer metrics work without mmengine
+        from mmengine.logging import HistoryBuffer
+
+        history = [HistoryBuffer, (_statistic_of_history, 'builtins.getattr')]
     multiarray = _multiarray()
     functions = [
         (getattr(multiarray, name), f'{module}.multiarray.{name}')
@@ -231,8 +235,7 @@ def safe_globals() -> list[Any]:
     ]
     dtypes = {type(np.dtype(kind)) for kind in '?bhilqBHILQefdFDgGSU'}
     return [
-        HistoryBuffer,
-        (_statistic_of_history, 'builtins.getattr'),
+        *history,
         np.ndarray,
         np.dtype,
         *functions,
@@ -267,21 +270,25 @@ def download(url: str) -> Path:
         CheckpointError: Unreachable, or not the file that its name promises.
     """
     import torch
-    from mmengine import dist
 
     name = Path(urlparse(url).path).name
     if not name:
         raise CheckpointError(f'{url}: names no file')
     target = Path(torch.hub.get_dir()) / 'checkpoints' / name
-    if dist.get_local_rank() == 0 and not target.is_file():
+    if _is_first_of_machine() and not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(target), progress=sys.stderr.isatty())
         except (urllib.error.URLError, OSError, RuntimeError, ValueError) as error:
             raise CheckpointError(f'{url}: cannot be downloaded ({error})') from None
-    dist.barrier()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
     verify_hash(target)
     return target
+
+
+def _is_first_of_machine() -> bool:
+    return int(os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', 0))) == 0
 
 
 def verify_hash(path: Path) -> None:
