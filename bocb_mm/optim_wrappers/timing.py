@@ -69,6 +69,7 @@ class _Series:
         self._steps = 0
         self._pending: deque[tuple[Any, Any]] = deque(maxlen=keep)
         self._started: Any = None
+        self._depth = 0
         self._cuda = any(p.is_cuda for g in optimizer.param_groups for p in g['params'])
         self._handles = [
             optimizer.register_step_pre_hook(self._before),
@@ -76,6 +77,10 @@ class _Series:
         ]
 
     def _before(self, *_: Any) -> None:
+        # A subclass whose step() calls its parent's runs the hooks of both, one inside the other.
+        self._depth += 1
+        if self._depth > 1:
+            return
         if self._cuda:
             self._started = torch.cuda.Event(enable_timing=True)
             self._started.record()
@@ -83,7 +88,8 @@ class _Series:
             self._started = time.perf_counter()
 
     def _after(self, *_: Any) -> None:
-        if self._started is None:
+        self._depth -= 1
+        if self._depth > 0:
             return
         if self._cuda:
             end = torch.cuda.Event(enable_timing=True)
@@ -92,7 +98,6 @@ class _Series:
             self._harvest()
         else:
             self._add((time.perf_counter() - self._started) * 1e3)
-        self._started = None
 
     def _harvest(self) -> None:
         """Read the events that the device has already passed."""

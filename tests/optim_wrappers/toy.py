@@ -30,7 +30,7 @@ class ToyNet(BaseModel):
 
     def __init__(self, dropout: float = 0.0, loss: nn.Module | None = None) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.backbone = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU())
         self.gamma = nn.Parameter(torch.ones(4, 1, 1))
         self.drop = nn.Dropout(dropout)
         self.head = nn.Linear(4, 3)
