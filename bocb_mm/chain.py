@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ def check(jobs: Sequence[Job]) -> None:
 
 def warm_up() -> None:
     """Import everything a training of any toolbox needs, on one thread and without computing."""
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')  # mmengine 0.10.7
     import cv2
     import mmdet.utils
     import mmpose.utils
@@ -166,24 +168,22 @@ class _Chain:
             return
         self.failed.add(job.name)
         log = self.folder / job.name / LOG_FILE
-        lines = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
-        bar.end(job, f'failed (exit status {code}): {lines[-1] if lines else ""} - see {log}')
+        bar.end(job, f'failed (exit status {code}): {_last_line(log)} - see {log}')
 
     def _start(self, job: Job) -> int:
-        pretrained, options = 'none', dict(job.options)
+        pretrained = 'none'
         if job.after:
             before = self.folder / job.after
             pretrained = (before / 'last_checkpoint').read_text(encoding='utf-8').strip()
-            options['pretraining'] = self.records[job.after].optimizer
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            _train(job, self.folder / job.name, pretrained, options, self.threads)
+            _train(job, self.folder / job.name, pretrained, self.threads)
         return pid
 
 
-def _train(job: Job, folder: Path, pretrained: str, options: dict[str, Any], threads: int) -> None:
+def _train(job: Job, folder: Path, pretrained: str, threads: int) -> None:
     """What a forked process does: train, with all output in the run's own log; never returns."""
     code = 1
     try:
@@ -202,7 +202,7 @@ def _train(job: Job, folder: Path, pretrained: str, options: dict[str, Any], thr
             weight_decay=job.weight_decay,
             pretrained=pretrained,
             work_dir=str(folder),
-            cfg_options=options,
+            cfg_options=dict(job.options),
         )
         code = train(prepare(job.config, wishes), wishes)
     except UserError as error:
@@ -214,6 +214,14 @@ def _train(job: Job, folder: Path, pretrained: str, options: dict[str, Any], thr
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # no exit handlers of the parent
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else 'no word in its log'
 
 
 def summary(record: RunRecord) -> str:
@@ -270,11 +278,8 @@ class _Bar:
         self._update_whole({})
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
         share = 100 * self.done / self.total
-        self.console.print(
-            f'[{share:3.0f} %, {minutes}:{seconds:02d}] {job.name}: {text}',
-            markup=False,
-            highlight=False,
-        )
+        line = f'{share:3.0f} % {minutes}:{seconds:02d} {job.name}: {text}'
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _update_whole(self, news: dict[str, float]) -> None:
         self._shares.update(news)

@@ -2,7 +2,6 @@
 # One cosine cycle after a short warm-up; the rates are in tools/quickstart.py, one per optimizer.
 _base_ = ['../_base_/datasets/digits.py', '../_base_/runtime.py', '../_base_/hooks.py']
 default_scope = 'mmpretrain'
-recipe = 'quickstart'
 model = dict(
     type='ImageClassifier',
     backbone=dict(type='bocb_mm.R-18-XS'),

@@ -6,7 +6,6 @@ _base_ = [
     '../_base_/hooks.py',
 ]
 default_scope = 'mmdet'
-recipe = 'quickstart'
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),  # as in pre-training
     # Not frozen, and normalised by the batch: digits on black are far from scenes.

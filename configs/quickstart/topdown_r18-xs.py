@@ -1,7 +1,6 @@
 # Top-down pose on stick figures, 96x128: SimpleBaseline head (three deconvolutions), narrow.
 _base_ = ['../_base_/datasets/figures.py', '../_base_/runtime.py', '../_base_/hooks.py']
 default_scope = 'mmpose'
-recipe = 'quickstart'
 model = dict(
     type='TopdownPoseEstimator',
     data_preprocessor=dict(

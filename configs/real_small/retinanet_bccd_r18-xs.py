@@ -5,7 +5,6 @@ _base_ = [
     '../_base_/hooks.py',
 ]
 default_scope = 'mmdet'
-recipe = 'real-small'
 data_root_variable = 'BOCB_REAL_DATA'
 data_root = '{{$BOCB_REAL_DATA:../shared/data}}/bccd/'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))

@@ -24,6 +24,13 @@ def scans():
 @pytest.fixture
 def few(monkeypatch):
     """Small sets, so that writing them takes a moment."""
+
+    def first_twenty(seed):
+        parts = load(seed)
+        return tuple(digits.Digits(p.images[:20], p.labels[:20], p.indices[:20]) for p in parts)
+
+    load = digits.load_digits
+    monkeypatch.setattr(digits, 'load_digits', first_twenty)
     monkeypatch.setattr(scenes, 'COUNTS', {'train': 3, 'val': 2})
     monkeypatch.setattr(figures, 'COUNTS', {'train': 3, 'val': 2})
 
