@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.multi_tensor import MultiTensorOptimizer, Scalars, Tensors
+from bocb_mm.optimizers.multi_tensor import Batch, MultiTensorOptimizer, Scalars, Tensors
+from bocb_mm.optimizers.rows import RowSpace, RowSpaceMixin
 from bocb_mm.optimizers.strict import check_common, require
 
 
-class AdaFactor(MultiTensorOptimizer):
+class AdaFactor(RowSpaceMixin, MultiTensorOptimizer):
     r"""Adam without momentum, its second moment kept as row and column means.
 
     For a matrix (rows first dimension, columns the rest: a kernel is (out, in*k*k)), with
@@ -50,6 +51,7 @@ class AdaFactor(MultiTensorOptimizer):
     """
 
     elementwise = False
+    row_columns = True
     statics = ('beta1', 'eps1', 'eps2', 'clip_threshold', 'scale_parameter')
 
     def __init__(
@@ -124,6 +126,68 @@ class AdaFactor(MultiTensorOptimizer):
                 moment.add_((squared - moment) * c['new'])
                 u = torch.rsqrt(moment, out=squared).mul_(g)
             _descend_(p, u, state['exp_avg'][i] if 'exp_avg' in state else None, c, s)
+
+    def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
+        """All tensors at once; one flat buffer."""
+        params, grads, state = batch
+        momentum = state.get('exp_avg')
+        if not s['kind']:
+            u = torch._foreach_mul(grads, grads)
+            torch._foreach_add_(u, s['eps1'])
+            torch._foreach_lerp_(state['exp_avg_sq'], u, c['new'])
+            torch._foreach_copy_(u, state['exp_avg_sq'])
+            torch._foreach_rsqrt_(u)
+            torch._foreach_mul_(u, grads)
+            _descend_grouped_(params, u, momentum, c, s)
+            return
+        with self.row_space(params) as space:
+            _write_factors(space, grads, state, c['new'], s['eps1'])
+            torch._foreach_copy_(space.work, grads)
+            torch._foreach_mul_(space.work, space.row_views)
+            torch._foreach_mul_(space.work, space.column_views)
+            _descend_grouped_(params, space.work, momentum, c, s)
+
+
+def _write_factors(space: RowSpace, grads: Tensors, state: Any, new: float, eps: float) -> None:
+    """Update row and column means; leave the factors of the update in the space."""
+    means = []
+    for views, key in ((space.work, 'row'), (space.turned, 'col')):
+        torch._foreach_copy_(views, grads)
+        torch._foreach_mul_(views, views)
+        torch._foreach_add_(views, eps)
+        if key == 'row':
+            now = space.row_sums() / space.lengths
+        else:
+            now = space.column_sums() / space.column_lengths
+        mean = torch.cat(state[key]).lerp_(now, new)
+        torch._foreach_copy_(state[key], mean.split([len(t) for t in state[key]]))
+        means.append(mean)
+    row, column = means
+    of_tensor = space.tensor_sums(row) / space.rows
+    space.row_factor.copy_((row / of_tensor[space.owner]).rsqrt_())
+    space.column_factor.copy_(column.rsqrt_())
+
+
+def _descend_grouped_(
+    params: Tensors, u: Tensors, momentum: Tensors | None, c: Scalars, s: Scalars
+) -> None:
+    """:func:`_descend_` on lists."""
+    sizes = [p.numel() ** -0.5 for p in params]
+    roots = torch.tensor(sizes, dtype=params[0].dtype, device=params[0].device)
+    rms = torch.stack(torch._foreach_norm(u)) * (roots / s['clip_threshold'])
+    factors = c['step'] / rms.clamp_(min=1.0)
+    if s['scale_parameter']:
+        scale = (torch.stack(torch._foreach_norm(params)) * roots).clamp_(min=s['eps2'])
+        factors = factors * scale
+    torch._foreach_mul_(u, factors.unbind())
+    if momentum is not None:
+        torch._foreach_lerp_(momentum, u, 1 - s['beta1'])
+        u = momentum
+    if s['decay'] and s['scale_parameter']:
+        torch._foreach_mul_(params, (1 - c['shrink'] * scale).unbind())
+    elif s['decay']:
+        torch._foreach_mul_(params, 1 - c['shrink'])
+    torch._foreach_add_(params, u)
 
 
 def _descend_(p: Tensor, u: Tensor, momentum: Tensor | None, c: Scalars, s: Scalars) -> None:

@@ -8,12 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.multi_tensor import MultiTensorOptimizer, Scalars, Tensors, add_scaled_
-from bocb_mm.optimizers.projection import RowProducts, row_dot, row_factors, rows_of, single
+from bocb_mm.optimizers.multi_tensor import (
+    Batch,
+    MultiTensorOptimizer,
+    Scalars,
+    Tensors,
+    add_scaled_,
+)
+from bocb_mm.optimizers.projection import project_, project_grouped_
+from bocb_mm.optimizers.rows import RowSpaceMixin
 from bocb_mm.optimizers.strict import check_betas, check_common, require
 
 
-class AdamP(MultiTensorOptimizer):
+class AdamP(RowSpaceMixin, MultiTensorOptimizer):
     r"""AdamW whose step is projected where weights are scale-invariant.
 
     ``u = m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps)``, projected as :mod:`.projection` says; parameters
@@ -72,10 +79,6 @@ class AdamP(MultiTensorOptimizer):
         """``exp_avg``, ``exp_avg_sq``: moments."""
         return {'exp_avg': torch.zeros_like(p), 'exp_avg_sq': torch.zeros_like(p)}
 
-    def kind(self, p: Tensor, group: dict[str, Any]) -> Any:
-        """Whether it is projected."""
-        return p.dim() > 1
-
     def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
         """``step * m / (sqrt(v) + eps)`` has the bias corrections in ``step`` and ``eps``."""
         b1, b2 = group['betas']
@@ -98,24 +101,38 @@ class AdamP(MultiTensorOptimizer):
         torch._foreach_add_(u, c['eps'])
         torch._foreach_reciprocal_(u)
         torch._foreach_mul_(u, m)
-        apply_projected_(params, grads, u, c, s)
+        descend_projected_(params, grads, u, c, s)
+
+    def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
+        """All tensors at once; one flat buffer, which the denominators enter twice."""
+        params, grads, state = batch
+        b1, b2 = s['betas']
+        m, v = state['exp_avg'], state['exp_avg_sq']
+        torch._foreach_lerp_(m, grads, 1 - b1)
+        torch._foreach_mul_(v, b2)
+        torch._foreach_addcmul_(v, grads, grads, value=1 - b2)
+
+        def write_denominators(work: Tensors) -> None:
+            torch._foreach_copy_(work, v)
+            torch._foreach_sqrt_(work)
+            torch._foreach_add_(work, c['eps'])
+
+        def write_step(work: Tensors) -> None:
+            write_denominators(work)
+            torch._foreach_reciprocal_(work)
+            torch._foreach_mul_(work, m)
+
+        with self.row_space(params) as space:
+            project_grouped_(space, params, grads, write_step, c, s)
+            write_denominators(space.work)
+            torch._foreach_addcdiv_(params, m, space.work, value=-c['step'])
 
 
-def apply_projected_(params: Tensors, grads: Tensors, u: Tensors, c: Scalars, s: Scalars) -> None:
-    """``p = p * row factors - step * u`` tensor by tensor, projected if ``s['kind']``."""
-    if s['kind']:
-        for p, g, step in zip(params, grads, u):
-            rows, g_rows = rows_of(p), rows_of(g)
-            r = RowProducts(
-                row_dot(rows, rows),
-                row_dot(g_rows, g_rows),
-                row_dot(rows, g_rows),
-                row_dot(rows, rows_of(step)),
-            )
-            factors = row_factors(
-                r, single(p, s['delta']), c['step'], c['shrink'], s['wd_ratio'], s['eps']
-            )
-            p.mul_(factors.view(-1, *[1] * (p.dim() - 1)))
-    elif s['decay']:
-        torch._foreach_mul_(params, 1 - c['shrink'])
+def descend_projected_(params: Tensors, grads: Tensors, u: Tensors, c: Scalars, s: Scalars) -> None:
+    """``p = p * row factors - step * u`` tensor by tensor; vectors are only shrunk."""
+    for p, g, each in zip(params, grads, u):
+        if p.dim() > 1:
+            project_(p, g, each, c, s)
+        elif s['decay']:
+            p.mul_(1 - c['shrink'])
     add_scaled_(params, u, -c['step'])

@@ -20,22 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
-@dataclass
-class RowProducts:
-    """Inner products of the rows of one or more tensors, each of shape (rows,).
-
-    Attributes:
-        pp: Weight with itself.
-        gg: Gradient with itself.
-        pg: Weight with gradient.
-        pu: Weight with the step.
-    """
-
-    pp: Tensor
-    gg: Tensor
-    pg: Tensor
-    pu: Tensor
+from bocb_mm.optimizers.multi_tensor import Scalars, Tensors
+from bocb_mm.optimizers.rows import RowSpace
 
 
 @dataclass
@@ -43,11 +29,11 @@ class Layout:
     """How rows belong to tensors.
 
     Attributes:
-        total: Sums rows to tensors.
-        largest: Maximum over the rows of each tensor.
-        spread: Gives each row the value of its tensor.
-        row_limit: ``delta / sqrt(elements of a row)``, per tensor.
-        limit: ``delta / sqrt(elements of the tensor)``, per tensor.
+        total: Sums rows to tensors: (rows, k) to (tensors, k).
+        largest: Maximum over the rows of each tensor: (rows,) to (tensors,).
+        spread: Gives each row the value of its tensor: (tensors,) to (rows,).
+        row_limit: ``delta / sqrt(elements of a row)`` per tensor; negative for one never projected.
+        limit: ``delta / sqrt(elements of the tensor)`` per tensor, likewise.
     """
 
     total: Callable[[Tensor], Tensor]
@@ -58,30 +44,33 @@ class Layout:
 
 
 def row_factors(
-    r: RowProducts, layout: Layout, step: Any, shrink: Any, wd_ratio: float, eps: float
+    products: tuple[Tensor, Tensor, Tensor, Tensor], layout: Layout, c: Scalars, s: Scalars
 ) -> Tensor:
-    """What each row of the weights is multiplied with, before ``step * u`` is subtracted.
+    """What each row of the weights is multiplied with before ``step * u`` is subtracted.
 
     Args:
-        r: Inner products.
+        products: Inner products of the rows, each of shape (rows,): weight with itself, gradient with
+            itself, weight with gradient, weight with the step ``u``.
         layout: How rows belong to tensors.
-        step: Step size.
-        shrink: Rate times decay; 0 without decay.
-        wd_ratio: Share of the decay that acts on projected tensors.
-        eps: Guards the norms.
+        c: ``step``: step size; ``shrink``: rate times decay, 0 without decay.
+        s: ``wd_ratio``: share of the decay that acts on projected tensors; ``eps``: guards the norms.
 
     Returns:
         ``1 - shrink * wd + step * c`` per row.
     """
-    p_norm, g_norm = r.pp.sqrt() + eps, r.gg.sqrt() + eps
-    by_row = layout.largest(r.pg.abs() / g_norm / p_norm) < layout.row_limit
-    pp, gg, pg, pu = (layout.total(x) for x in (r.pp, r.gg, r.pg, r.pu))
-    norm = pp.sqrt() + eps
-    as_whole = pg.abs() / (gg.sqrt() + eps) / norm < layout.limit
-    decay = torch.where(by_row | as_whole, 1 - shrink * wd_ratio, 1 - shrink).to(pp)
-    whole = torch.where(as_whole, pu / norm.square(), 0.0)
-    c = torch.where(layout.spread(by_row), r.pu / p_norm.square(), layout.spread(whole))
-    return layout.spread(decay) + step * c
+    rows = torch.stack(products, 1)
+    both = torch.cat([rows, layout.total(rows)])  # rows, then whole tensors: one formula for both
+    n = len(rows)
+    p_norm, g_norm = (both[:, :2].sqrt() + s['eps']).unbind(1)
+    _, _, pg, pu = both.unbind(1)
+    cosine = pg.abs() / g_norm / p_norm
+    parallel = pu / p_norm.square()
+    by_row = layout.largest(cosine[:n]) < layout.row_limit
+    as_whole = cosine[n:] < layout.limit
+    kept = torch.where(by_row | as_whole, s['wd_ratio'], 1.0)
+    whole = torch.where(as_whole, parallel[n:], 0.0)
+    along = torch.where(layout.spread(by_row), parallel[:n], layout.spread(whole))
+    return 1 - c['shrink'] * layout.spread(kept).to(along) + c['step'] * along
 
 
 def rows_of(t: Tensor) -> Tensor:
@@ -100,13 +89,63 @@ def row_dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.bmm(a.unsqueeze(1), b.unsqueeze(2)).flatten()
 
 
-def single(p: Tensor, delta: float) -> Layout:
-    """The layout of one tensor."""
-    rows = p.shape[0]
-    return Layout(
-        total=lambda x: x.sum().reshape(1),
-        largest=lambda x: x.amax().reshape(1),
-        spread=lambda x: x.expand(rows),
-        row_limit=delta / (p.numel() // rows) ** 0.5,
-        limit=delta / p.numel() ** 0.5,
+def project_(p: Tensor, g: Tensor, u: Tensor, c: Scalars, s: Scalars) -> None:
+    """Multiply the weights of one tensor with their row factors."""
+    delta, n, size = s['delta'], p.shape[0], p.numel()
+    layout = Layout(
+        total=lambda x: x.sum(0, keepdim=True),
+        largest=lambda x: x.amax(0, keepdim=True),
+        spread=lambda x: x.expand(n),
+        row_limit=delta / (size // n) ** 0.5,
+        limit=delta / size**0.5,
     )
+    a, b = rows_of(p), rows_of(g)
+    same = a.shape == b.shape and p.stride() == g.stride() == u.stride()
+    if not same:  # rows would be ordered differently
+        a, b, u = p.flatten(1), g.flatten(1), u.flatten(1)
+    else:
+        u = rows_of(u)
+    products = row_dot(a, a), row_dot(b, b), row_dot(a, b), row_dot(a, u)
+    p.mul_(row_factors(products, layout, c, s).view(-1, *[1] * (p.dim() - 1)))
+
+
+def project_grouped_(
+    space: RowSpace,
+    params: Tensors,
+    grads: Tensors,
+    write_step: Callable[[Tensors], None],
+    c: Scalars,
+    s: Scalars,
+) -> None:
+    """Multiply the weights of all tensors with their row factors, in one go.
+
+    Args:
+        space: Work space made for ``params``; borrowed.
+        params: Weights, changed in place.
+        grads: Gradients.
+        write_step: Writes the step ``u`` into the views it is given.
+        c: As for :func:`row_factors`.
+        s: As for :func:`row_factors`, and ``delta``.
+    """
+    products = []
+    for left, right in ((params, None), (grads, None), (grads, params)):
+        torch._foreach_copy_(space.work, left)
+        torch._foreach_mul_(space.work, space.work if right is None else right)
+        products.append(space.row_sums())
+    write_step(space.work)
+    torch._foreach_mul_(space.work, params)
+    products.append(space.row_sums())
+    delta = s['delta']
+    if space.limits is None or space.limits[0] != delta:
+        never = torch.where(space.matrix, 1.0, -torch.inf)
+        space.limits = (delta, delta * never / space.widths**0.5, delta * never / space.sizes**0.5)
+    layout = Layout(
+        total=space.tensor_sums,
+        largest=space.tensor_maxima,
+        spread=lambda x: x[space.owner],
+        row_limit=space.limits[1],
+        limit=space.limits[2],
+    )
+    pp, gg, pg, pu = products
+    space.row_factor.copy_(row_factors((pp, gg, pg, pu), layout, c, s))
+    torch._foreach_mul_(params, space.row_views)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from bocb_mm.optimizers.catalog import SPECS
+from bocb_mm.optimizers.libraries import LIBRARIES
 from bocb_mm.registry import OPTIMIZERS
 
 for _spec in SPECS:
     OPTIMIZERS.register_module(name=_spec.name, module=_spec.cls)
+
+OPTIMIZERS.libraries.update(LIBRARIES)

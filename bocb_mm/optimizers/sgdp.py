@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.adamp import apply_projected_
-from bocb_mm.optimizers.multi_tensor import MultiTensorOptimizer, Scalars, Tensors
+from bocb_mm.optimizers.adamp import descend_projected_
+from bocb_mm.optimizers.multi_tensor import Batch, MultiTensorOptimizer, Scalars, Tensors
+from bocb_mm.optimizers.projection import project_grouped_
+from bocb_mm.optimizers.rows import RowSpaceMixin
 from bocb_mm.optimizers.strict import check_common, require
 
 
-class SGDP(MultiTensorOptimizer):
+class SGDP(RowSpaceMixin, MultiTensorOptimizer):
     r"""SGD with momentum whose step is projected where weights are scale-invariant.
 
     ::
@@ -82,10 +84,6 @@ class SGDP(MultiTensorOptimizer):
         """``momentum_buffer``."""
         return {'momentum_buffer': torch.zeros_like(p)}
 
-    def kind(self, p: Tensor, group: dict[str, Any]) -> Any:
-        """Whether it is projected."""
-        return p.dim() > 1
-
     def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
         """Step size, and the rate times the decay."""
         lr = float(group['lr'])
@@ -101,4 +99,24 @@ class SGDP(MultiTensorOptimizer):
         if s['nesterov']:
             u = torch._foreach_mul(buffer, momentum)
             torch._foreach_add_(u, grads)
-        apply_projected_(params, grads, u, c, s)
+        descend_projected_(params, grads, u, c, s)
+
+    def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
+        """All tensors at once; one flat buffer."""
+        params, grads, state = batch
+        buffer, momentum = state['momentum_buffer'], s['momentum']
+        torch._foreach_mul_(buffer, momentum)
+        torch._foreach_add_(buffer, grads, alpha=1 - s['dampening'])
+
+        def write_step(work: Tensors) -> None:
+            torch._foreach_copy_(work, buffer)
+            if s['nesterov']:
+                torch._foreach_mul_(work, momentum)
+                torch._foreach_add_(work, grads)
+
+        with self.row_space(params) as space:
+            project_grouped_(space, params, grads, write_step, c, s)
+        if s['nesterov']:
+            torch._foreach_add_(params, grads, alpha=-c['step'])
+        scale = momentum if s['nesterov'] else 1.0
+        torch._foreach_add_(params, buffer, alpha=-c['step'] * scale)

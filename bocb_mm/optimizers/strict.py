@@ -46,23 +46,24 @@ class StrictArguments:
         return super().__new__(cls)
 
 
-def check_arguments(name: str, target: Any, kwargs: dict[str, Any]) -> None:
+def check_arguments(name: str, target: Any, kwargs: dict[str, Any], lenient: bool = True) -> None:
     """Raise for the first keyword that ``target`` does not take.
 
     Args:
         name: How the message calls the target.
         target: A class or function whose signature counts.
         kwargs: Keywords it is about to get.
+        lenient: Where the target has ``**kwargs``, let everything pass.
 
     Raises:
         UnknownArgumentError: Names the keyword and the nearest arguments.
     """
     known = inspect.signature(target).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+    if lenient and any(p.kind is p.VAR_KEYWORD for p in known.values()):
         return
-    names = [n for n in known if n != 'params']
+    names = [n for n, p in known.items() if n != 'params' and p.kind is not p.VAR_KEYWORD]
     for key in kwargs:
-        if key not in known:
+        if key not in names and key != 'params':
             near = nearest(key, names)
             mend = f'did you mean {near[0]}?' if near else f'it takes {", ".join(names)}'
             raise UnknownArgumentError(f'{name} has no argument {key!r}; {mend}')

@@ -1,0 +1,151 @@
+"""Every other optimizer: ``bocb_mm.timm.<name>`` and ``bocb_mm.pytorch_optimizer.<name>``.
+
+Names are those the libraries list (``timm.optim.list_optimizers()``,
+``pytorch_optimizer.get_supported_optimizers()``), without regard to case. Arguments are those of the
+library's class, checked strictly. An optimizer that a training loop without closure, without second
+derivatives and without access to the model cannot run is refused with the reason. Schedule-free
+optimizers have ``train()`` and ``eval()``, which the optimizer wrapper calls.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from bocb_mm.errors import UserError, unknown_name
+from bocb_mm.optimizers.strict import check_arguments
+
+CLOSURE = 'it needs a closure that evaluates the loss again'
+SECOND_ORDER = 'it needs a backward pass with create_graph=True'
+MODEL = 'it needs the model itself, not its parameters'
+REFUSED = {
+    'timm': {'adahessian': SECOND_ORDER},
+    'pytorch_optimizer': {
+        'adahessian': SECOND_ORDER,
+        'sophiah': f'{SECOND_ORDER}; bocb_mm.Sophia is Sophia-G',
+        'lbfgs': CLOSURE,
+        'alig': CLOSURE,
+        'bsam': CLOSURE,
+        'lomo': MODEL,
+        'adalomo': MODEL,
+        'adammini': MODEL,
+        'demo': 'it replaces the gradient exchange of DDP by its own',
+        'distributedmuon': 'it shards its work over processes by itself; take muon',
+        'spectralsphere': 'it takes matrices only, a network has norms and biases too',
+    },
+}
+"""What cannot work, by library, with the reason (timm 1.0.31, pytorch_optimizer 4.1.0)."""
+
+SPLIT_BY_DIMENSION = {'muon', 'adamuon', 'adago', 'muonclip', 'normuon'}
+"""pytorch_optimizer classes whose groups say ``use_muon``; matrices get True, the rest False."""
+
+
+class LibraryError(UserError, ImportError):
+    """The library of an optimizer is not installed, or lacks what the optimizer needs."""
+
+
+class RefusedError(UserError, NotImplementedError):
+    """An optimizer that cannot run in this training loop."""
+
+
+def timm_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
+    """What builds timm's optimizer ``name``; timm's defaults, momentum 0.9 as its factory sets it.
+
+    Raises:
+        UnknownNameError: timm has no such optimizer.
+        RefusedError: It cannot run here.
+        LibraryError: timm is not installed, or the optimizer needs CUDA, bitsandbytes or apex.
+
+    Example:
+        >>> p = torch.nn.Parameter(torch.zeros(2, 2))
+        >>> type(timm_optimizer('muon')(params=[p], lr=0.1)).__name__
+        'Muon'
+    """
+    try:
+        from timm.optim import get_optimizer_class, list_optimizers
+    except ImportError as error:
+        raise LibraryError(_install('timm', error)) from None
+    key = _known('timm', name, list_optimizers())
+    try:
+        target = get_optimizer_class(key, bind_defaults=True)
+    except (AssertionError, ImportError) as error:
+        raise LibraryError(f'timm optimizer {key!r} cannot be built here: {error}') from None
+    defaults = {}
+    momentum = inspect.signature(target).parameters.get('momentum')
+    if momentum is not None and momentum.default == 0:
+        defaults['momentum'] = 0.9
+    return _builder(f'timm.{key}', target, defaults)
+
+
+def pytorch_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
+    """What builds pytorch_optimizer's ``name``.
+
+    Raises:
+        UnknownNameError: The library has no such optimizer.
+        RefusedError: It cannot run here.
+        LibraryError: The library is not installed.
+
+    Example:
+        >>> p = torch.nn.Parameter(torch.zeros(2, 2))
+        >>> type(pytorch_optimizer('prodigy')(params=[p], lr=1.0)).__name__
+        'Prodigy'
+    """
+    try:
+        from pytorch_optimizer import get_supported_optimizers, load_optimizer
+    except ImportError as error:
+        raise LibraryError(_install('pytorch_optimizer', error)) from None
+    key = _known('pytorch_optimizer', name, get_supported_optimizers())
+    prepare = _split_by_dimension if key in SPLIT_BY_DIMENSION else None
+    return _builder(f'pytorch_optimizer.{key}', load_optimizer(key), {}, prepare)
+
+
+LIBRARIES = {'timm': timm_optimizer, 'pytorch_optimizer': pytorch_optimizer}
+
+
+def _known(library: str, name: str, names: Iterable[str]) -> str:
+    key = name.lower()
+    if key in REFUSED[library]:
+        raise RefusedError(f'{library} optimizer {name!r} cannot run here: {REFUSED[library][key]}')
+    names = sorted(names)
+    if key not in names:
+        raise unknown_name(f'{library} optimizer', name, names)
+    return key
+
+
+def _builder(
+    label: str,
+    target: Callable[..., torch.optim.Optimizer],
+    defaults: dict[str, Any],
+    prepare: Callable[[Any], Any] | None = None,
+) -> Callable[..., torch.optim.Optimizer]:
+    def build(params: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        check_arguments(label, target, kwargs, lenient=False)
+        return target(params if prepare is None else prepare(params), **(defaults | kwargs))
+
+    build.__name__ = label
+    return build
+
+
+def _split_by_dimension(params: Any) -> list[dict[str, Any]]:
+    """Groups with ``use_muon``: True for two or more dimensions, False for norms and biases."""
+    entries = list(params)
+    groups = entries if entries and isinstance(entries[0], dict) else [{'params': entries}]
+    split = []
+    for group in groups:
+        if 'use_muon' in group:
+            split.append(group)
+            continue
+        inside = group['params']
+        inside = [inside] if isinstance(inside, torch.Tensor) else list(inside)
+        for flag in (True, False):
+            chosen = [p for p in inside if (p.dim() > 1) == flag]
+            if chosen:
+                split.append({**group, 'params': chosen, 'use_muon': flag})
+    return split
+
+
+def _install(package: str, error: ImportError) -> str:
+    return f'{package} is needed for this optimizer: pip install "bocb_mm[zoo]" ({error})'
