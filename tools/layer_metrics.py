@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure the layers of checkpoints: python tools/layer_metrics.py A.pth B.pth --out metrics.csv."""
+"""Layers of checkpoints, measured: python tools/layer_metrics.py A.pth B.pth --out metrics.csv."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--bins', type=int, default=256, help='of the entropy (default: 256)')
     parser.add_argument('--k', type=int, nargs='+', default=[10], help='of the PCA energy')
     parser.add_argument('--fit', default='ks', help='ks, median or clip_xmax (default: ks)')
-    parser.add_argument('--precision', help='auto, float32 or float64')
+    parser.add_argument('--precision', default='auto', help='auto, float32 or float64')
     parser.add_argument('--backend', default='native', help='native or weightwatcher')
     parser.add_argument('--trust-checkpoint', action='store_true')
     parser.add_argument('--quiet', action='store_true', help='no progress bar, no table')
@@ -66,7 +66,6 @@ def _measure_all(args: argparse.Namespace, names: dict[str, str]) -> pd.DataFram
 
     from bocb_mm.metrics import layer_metrics
 
-    settings = {'precision': args.precision} if args.precision else {}
     columns = [
         TextColumn('{task.description}'),
         BarColumn(),
@@ -80,7 +79,8 @@ def _measure_all(args: argparse.Namespace, names: dict[str, str]) -> pd.DataFram
             advance = functools.partial(_advance, progress, task)
             frame = layer_metrics(
                 checkpoint, layers=args.layers, bins=args.bins, k=args.k, fit=args.fit,
-                backend=args.backend, trust=args.trust_checkpoint, progress=advance, **settings,
+                backend=args.backend, precision=args.precision, trust=args.trust_checkpoint,
+                progress=advance,
             )  # fmt: skip
             if frame.empty:
                 wanted = f'matches {" ".join(args.layers)}' if args.layers else 'has two dimensions'

@@ -1,4 +1,4 @@
-"""The power-law exponent of a spectrum, by maximum likelihood and least Kolmogorov-Smirnov distance.
+"""The power-law exponent of a spectrum: maximum likelihood, least Kolmogorov-Smirnov distance.
 
 The search over xmin is exact, but not quadratic: the distance at a few points of a tail bounds the
 distance over the whole tail from below, so that most candidates are ruled out unseen.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 
 from bocb_mm import __version__
 from bocb_mm.errors import UserError, unknown_name
-from bocb_mm.metrics.indicators import l2_norm, pca_energy, spectral_entropy, weight_entropy
-from bocb_mm.metrics.powerlaw import FITS, PowerLawFit, fit_power_law
-from bocb_mm.metrics.spectrum import Spectrum, spectrum
+from bocb_mm.metrics.layer import PRECISIONS, Settings, measure
+from bocb_mm.metrics.powerlaw import FITS
 from bocb_mm.metrics.weights import Source, Weight, iter_weights
 
 COLUMNS = (
@@ -24,10 +22,8 @@ COLUMNS = (
     'layer_index', 'settings',
 )  # fmt: skip
 BACKENDS = ('native', 'weightwatcher')
-PRECISIONS = {'float32': torch.float32, 'float64': torch.float64}
-EIGENVALUE_FLOOR = 1e-5  # WeightWatcher 0.7.7 leaves smaller ones out of the fit
-CONV_SCALE = 0.5  # and halves the eigenvalues of a convolution
-SKIPPED_BELOW = 8  # and skips layers of fewer eigenvalues
+_AT_ONCE = 2  # layers measured at the same time; a third would not fit the bound on memory
+_LARGE = 2048  # matrices from this size on keep all threads busy by themselves
 
 
 def layer_metrics(
@@ -39,7 +35,7 @@ def layer_metrics(
     fit: str = 'ks',
     min_eigenvalues: int = 20,
     split_qkv: bool = True,
-    precision: str = 'float64',
+    precision: str = 'auto',
     backend: str = 'native',
     trust: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -61,7 +57,8 @@ def layer_metrics(
         fit: ``'ks'``, ``'median'`` or ``'clip_xmax'``: see :func:`fit_power_law`.
         min_eigenvalues: Fewer non-zero eigenvalues than this are not eligible.
         split_qkv: Measure the three matrices of a fused qkv projection one by one.
-        precision: ``'float64'``, or ``'float32'``: faster, alpha good to about 1e-3.
+        precision: ``'auto'``: float32, and float64 for a layer whose alpha would move by more than
+            2e-4 of itself under float32's rounding; or ``'float64'`` or ``'float32'`` throughout.
         backend: ``'native'``, or ``'weightwatcher'`` to take alpha from the library itself.
         trust: Unpickle a checkpoint without restriction.
         progress: Called with (layers done, layers in all).
@@ -76,39 +73,62 @@ def layer_metrics(
 
     Example:
         >>> frame = layer_metrics(torch.nn.Linear(64, 64))
-        >>> frame.loc[0, ['layer', 'kind', 'eligible']].tolist()
-        ['', 'linear', True]
+        >>> frame.loc[0, ['kind', 'shape', 'n_params', 'eligible']].tolist()
+        ['linear', '64x64', 4096, True]
 
     Source: the paper, appendix A.3; Martin, Peng and Mahoney, Nature Communications 12, 2021.
     """
     ks = _check(bins, k, fit, min_eigenvalues, precision, backend)
-    settings = {
+    record: dict[str, Any] = {
         'bocb_mm': __version__, 'backend': backend, 'fit': fit, 'bins': bins,
         'k': '+'.join(map(str, ks)), 'min_eigenvalues': min_eigenvalues,
         'precision': precision, 'split_qkv': split_qkv,
     }  # fmt: skip
     weights = list(iter_weights(source, layers, split_qkv, trust))
-    rows = []
-    for index, weight in enumerate(weights):
-        row = _measure(weight, bins, ks, fit, min_eigenvalues, PRECISIONS[precision])
-        rows.append(row | {'layer_index': index})
+    rows: list[dict[str, Any]] = [{} for _ in weights]
+    settings = Settings(bins, ks, fit, min_eigenvalues, precision)
+    for done, (index, row) in enumerate(_rows(weights, settings), 1):
+        rows[index] = row | {'layer_index': index}
         if progress:
-            progress(index + 1, len(weights))
+            progress(done, len(weights))
     if backend == 'weightwatcher':
         from bocb_mm.metrics.weightwatcher import replace_alpha
 
-        settings |= replace_alpha(rows, weights, fit)
-    text = ' '.join(f'{key}={value}' for key, value in settings.items())
+        record |= replace_alpha(rows, weights, fit)
+    text = ' '.join(f'{key}={value}' for key, value in record.items())
     extra = [f'pca_energy_{n}' for n in ks[1:]]
     frame = pd.DataFrame([r | {'settings': text} for r in rows], columns=[*COLUMNS, *extra])
-    frame.attrs.update(settings)
+    frame.attrs.update(record)
     return frame
+
+
+def _rows(weights: list[Weight], settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Index and row of every weight: the small ones two at a time, then the large ones.
+
+    A BLAS with several threads waits more than it works on small matrices, and comes to a stop
+    when the processor is busy with other processes, as data loaders make it.
+    """
+    threads = torch.get_num_threads()
+    small = [i for i, w in enumerate(weights) if _side(w) < _LARGE]
+    large = [i for i, w in enumerate(weights) if _side(w) >= _LARGE]
+    with threadpool_limits(1, 'blas'), ThreadPoolExecutor(min(threads, _AT_ONCE)) as pool:
+        yield from zip(small, pool.map(lambda i: measure(weights[i], settings), small))
+    for i in large:
+        with threadpool_limits(threads, 'blas'):
+            row = measure(weights[i], settings)
+        yield i, row
+
+
+def _side(weight: Weight) -> int:
+    """Size of the square matrix that is decomposed, roughly."""
+    rows, columns = weight.tensor.shape[0], weight.tensor[0].numel()
+    return min(rows, weight.tensor.shape[1] if weight.kind == 'conv' else columns)
 
 
 def _check(
     bins: int, k: int | Sequence[int], fit: str, least: int, precision: str, backend: str
-) -> list[int]:
-    ks = [k] if isinstance(k, int) else list(k)
+) -> tuple[int, ...]:
+    ks = (k,) if isinstance(k, int) else tuple(dict.fromkeys(k))
     if not ks or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in ks):
         raise UserError(f'k={k!r}: expected a whole number of at least 1, or several')
     for name, value, smallest in (('bins', bins, 2), ('min_eigenvalues', least, 2)):
@@ -122,65 +142,3 @@ def _check(
         if name not in known:
             raise unknown_name(kind, str(name), known, f'one of {", ".join(known)}')
     return ks
-
-
-def _measure(
-    weight: Weight, bins: int, ks: list[int], fit: str, least: int, dtype: torch.dtype
-) -> dict[str, Any]:
-    w = weight.tensor.detach()
-    w = w.to('cpu', torch.float64 if w.dtype == torch.float64 else torch.float32)
-    weight = dataclasses.replace(weight, tensor=w)
-    row: dict[str, Any] = {
-        'layer': weight.layer,
-        'kind': weight.kind,
-        'shape': 'x'.join(map(str, w.shape)),
-        'n_params': w.numel(),
-        'eligible': False,
-    }
-    low, high = (float(v) for v in torch.aminmax(w))
-    if not math.isfinite(low + high):
-        return row | {'reason': 'not finite'}
-    row |= {'entropy': weight_entropy(w, bins), 'l2_norm': l2_norm(w)}
-    if low == high:
-        return row | {'reason': 'zero' if low == 0 else 'constant'}
-    found = spectrum(weight.matrices(), dtype)
-    values = pooled_eigenvalues(weight, found)
-    law = PowerLawFit() if len(values) < SKIPPED_BELOW else fit_power_law(above_floor(values), fit)
-    reason = _why_not(weight, values, law, least)
-    row |= {
-        'alpha': law.alpha,
-        'alpha_xmin': law.xmin,
-        'alpha_ks': law.ks,
-        'alpha_sigma': law.sigma,
-        'n_eigenvalues': len(above_floor(values)),
-        'spectral_entropy': spectral_entropy(found.plain),
-        'pca_energy': pca_energy(found.centred, ks[0]),
-        'eligible': not reason,
-        'reason': reason,
-    }
-    return row | {f'pca_energy_{n}': pca_energy(found.centred, n) for n in ks[1:]}
-
-
-def pooled_eigenvalues(weight: Weight, found: Spectrum) -> np.ndarray:
-    """The eigenvalues that WeightWatcher 0.7.7 would fit for this weight, before its floor."""
-    if weight.kind == 'depthwise':
-        columns = weight.tensor.detach().flatten(2).double().square().sum((0, 1))
-        return np.sort((CONV_SCALE * columns).cpu().numpy())
-    return found.plain * (CONV_SCALE if weight.kind == 'conv' else 1.0)
-
-
-def above_floor(values: np.ndarray) -> np.ndarray:
-    """Eigenvalues that count as not zero."""
-    return values[values > EIGENVALUE_FLOOR]
-
-
-def _why_not(weight: Weight, values: np.ndarray, law: PowerLawFit, least: int) -> str:
-    """Why alpha means nothing here, or ``''``."""
-    if weight.kind == 'depthwise':
-        return 'one row: a depthwise slice is a vector'
-    if min(weight.matrices().shape[1:]) < 2:
-        return 'one row: the matrix is a vector'
-    count = len(above_floor(values))
-    if count < least:
-        return f'too few eigenvalues: {count} above {EIGENVALUE_FLOOR:g}, {least} needed'
-    return '' if math.isfinite(law.alpha) else 'no power law fits'

@@ -111,5 +111,5 @@ def keep_rows_until(path: str | os.PathLike[str], iteration: int) -> set[int]:
     elif late.any():
         # Whole lines of the old text, so that no digit of a number changes.
         head, *lines = text.splitlines(keepends=True)
-        atomic_write_text(path, head + ''.join(l for l, drop in zip(lines, late) if not drop))
+        atomic_write_text(path, head + ''.join(t for t, drop in zip(lines, late) if not drop))
     return set(frame.loc[~late, 'iteration'])

@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from bocb_mm.errors import UserError
 
-Source = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
+Source: TypeAlias = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
 
 KINDS = ('conv', 'depthwise', 'linear', 'qkv', 'embedding', 'parameter')
 # Where checkpoints of mmengine, timm, DeiT, Swin and others keep the weights.
@@ -49,7 +49,7 @@ class Weight:
         if self.kind == 'depthwise':
             return w.reshape(1, w.shape[0], -1)
         if self.kind == 'conv':
-            return w.flatten(2).permute(2, 0, 1)
+            return w.flatten(2).permute(2, 0, 1).contiguous()
         if self.kind == 'parameter':
             w = w.squeeze()
             w = w.reshape(1, -1) if w.dim() < 2 else w.flatten(1)
