@@ -206,14 +206,24 @@ def set_amp(cfg: Config, cuda: bool) -> None:
         wrapper['dtype'] = 'bfloat16'
 
 
-def ensure_record_hook(cfg: Config) -> None:
-    """Add :class:`~bocb_mm.hooks.run_record.RunRecordHook` to a config that has none.
+# Hooks that mmengine's Runner adds by itself; None in a config takes them out.
+_RUNNER_HOOKS = (
+    'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
+)  # fmt: skip
+
+
+def set_hooks(cfg: Config) -> None:
+    """Take out default hooks set to None and add the record's hook where there is none.
+
+    mmengine takes None for its own hooks only and fails on any other (0.10.7).
 
     Raises:
         UserError: The config is of no toolbox that bocb_mm knows.
     """
     describe(cfg)
     hooks = cfg.setdefault('default_hooks', ConfigDict())
+    for name in [k for k, v in hooks.items() if v is None and k not in _RUNNER_HOOKS]:
+        del hooks[name]
     present = [*hooks.values(), *(cfg.get('custom_hooks') or [])]
     if not any(str((h or {}).get('type', '')).endswith('RunRecordHook') for h in present):
         hooks['run_record'] = ConfigDict(type='bocb_mm.RunRecordHook')

@@ -79,6 +79,8 @@ def _dataset(cfg: Mapping[str, Any]) -> str:
 
 def _backbone(cfg: Mapping[str, Any]) -> str:
     backbone = (cfg.get('model') or {}).get('backbone') or {}
-    name = str(backbone.get('type', '')).rpartition('.')[2]
+    scope, _, name = str(backbone.get('type', '')).rpartition('.')
+    if scope == 'bocb_mm':  # its names say the size; `depth` may be left over from a _base_
+        return name
     size = backbone.get('depth', backbone.get('arch'))
     return f'{name}-{size}' if isinstance(size, (int, str)) else name

@@ -78,7 +78,7 @@ def prepare(config: str, options: TrainOptions) -> Config:
     else:
         configuring.set_pretrained(cfg, options.pretrained)
     configuring.check_data(cfg)
-    configuring.ensure_record_hook(cfg)
+    configuring.set_hooks(cfg)
     cfg.filename_stem = configuring.config_stem(config)
     return cfg
 

@@ -26,6 +26,14 @@ from bocb_mm.errors import UserError
             ('classification', 'cifar100', 'Swin-T', 'accuracy/top1'),
         ),
         (
+            {
+                'default_scope': 'mmdet',
+                'model': {'backbone': {'type': 'bocb_mm.R-50', 'depth': 50}},
+                'train_dataloader': {'dataset': {'type': 'CocoDataset'}},
+            },
+            ('detection', 'coco', 'R-50', 'coco/bbox_mAP'),
+        ),
+        (
             {'model': {'type': 'mmpose.TopdownPoseEstimator', 'backbone': {'type': 'HRNet'}}},
             ('pose', '', 'HRNet', 'coco/AP'),
         ),
