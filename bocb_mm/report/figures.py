@@ -74,7 +74,7 @@ KINDS = [
         'heatmap',
         'All results',
         'Colour is the distance from the best of the column. The four best are bold and blue, '
-        'failed results (eq. 1) in italics; a cross marks a diverged run, an empty cell a missing one.',
+        'failed results (eq. 1) in italics; a cross is a diverged run, an empty cell is missing.',
         lambda r, t: t.values.size > 1,
         lambda r, t: plots.heat_map(t),
     ),

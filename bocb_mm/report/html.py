@@ -63,11 +63,11 @@ _FILES = ('report.html.j2', 'report.css', 'report.js')
 
 
 def script_json(data: Any) -> str:
-    """JSON that may stand in a script element: no ``<`` of it can end the element.
+    r"""JSON that may stand in a script element: no ``<`` of it can end the element.
 
     Example:
-        >>> script_json({'a': '</script>'})
-        '{"a":"\\\\u003c/script>"}'
+        >>> print(script_json({'a': '</script>'}))
+        {"a":"\u003c/script>"}
     """
     text = json.dumps(_plain(data), separators=(',', ':'), allow_nan=False)
     return text.replace('<', '\\u003c').replace('\u2028', '\\u2028').replace('\u2029', '\\u2029')
@@ -98,7 +98,7 @@ def _table_view(report: Report, table: ResultTable, drawn: list[tuple[Figure, by
         for column in values.columns:
             place = (optimizer, column)
             value, cell = values.at[place], cells.get(place)
-            mark = 'failed' if failed.at[place] else 'top' if best.at[place] else ''
+            mark = ' '.join(w for w, on in (('top', best), ('failed', failed)) if on.at[place])
             shown.append(
                 {
                     'text': number(value, digits),
@@ -124,7 +124,7 @@ def _table_view(report: Report, table: ResultTable, drawn: list[tuple[Figure, by
         notes = summary.printed_notes(paper.printed_against_table(stats.stability(values)))
     return {
         'id': re.sub(r'[^0-9A-Za-z_-]', '-', table.name),
-        'short': table.name.replace('_', ' '),
+        'short': names.short_title(table.name),
         'title': table.title,
         'legend': tables.legend(table),
         'columns': [str(c) for c in values.columns],
@@ -295,12 +295,11 @@ def _rank(value: float) -> str:
 
 def _provenance(report: Report) -> dict[str, str]:
     options = report.options
-    packages = []
-    for name in ('numpy', 'pandas', 'matplotlib'):
-        packages.append(f'{name} {metadata.version(name)}')
+    used = ('numpy', 'pandas', 'matplotlib')
+    packages = ', '.join(f'{name} {metadata.version(name)}' for name in used)
     return {
         'Made': datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC'),
-        'By': f'bocb_mm {bocb_mm.__version__}, Python {platform.python_version()}, {", ".join(packages)}',
+        'By': f'bocb_mm {bocb_mm.__version__}, Python {platform.python_version()}, {packages}',
         'From': ', '.join(options.paths) or "the paper's tables",
         'Runs': f'{len(report.scan.runs):,} read, {len(report.scan.broken)} unreadable, '
         f'{len(report.left_out)} without a result',

@@ -69,6 +69,11 @@ _TRAININGS = {
     'pytorch': 'PyTorch',
     'convnext': 'ConvNeXt',
 }
+_SHORT_TITLES = {
+    'table1_cifar100': 'CIFAR-100',
+    'table2_imagenet': 'ImageNet-1K',
+    'table3_coco': 'COCO',
+}
 _TASK_PREFIX = {'detection': 'det ', 'pose': 'pose '}
 
 
@@ -153,6 +158,19 @@ def table_name(task: str, dataset: str) -> str:
     if task in ('detection', 'pose') and short == 'coco':
         return 'table3_coco'
     return re.sub(r'[^0-9A-Za-z_.-]+', '-', f'{task}_{dataset or "unnamed"}').strip('.-')
+
+
+def short_title(table: str) -> str:
+    """Name of a table for a menu.
+
+    Example:
+        >>> short_title('table1_cifar100'), short_title('classification_digits')
+        ('CIFAR-100', 'classification digits')
+    """
+    for name, short in _SHORT_TITLES.items():
+        if table.startswith(name):
+            return short + table.removeprefix(name).replace('_', ' ')
+    return table.replace('_', ' ')
 
 
 def in_paper_order(labels: Iterable[str], known: Iterable[str] = OPTIMIZERS) -> list[str]:

@@ -77,12 +77,13 @@ def _coupling_sentences(coupled: coupling.Coupling) -> list[str]:
     columns = coupled.columns.dropna(subset=['p_holm'])
     sure = [str(c) for c in columns.index[columns['p_holm'] < 0.05]]
     if sure:
-        lines.append(f'Coupled beyond chance (corrected for {len(columns)} tests): {_and(sure)}.')
+        lines.append(f'Coupled beyond chance, corrected for all: {_and(sure)}.')
     elif len(columns):
         first = columns['p_value'].idxmin()
         lines.append(
             f'No single backbone stands out after correction for {len(columns)} tests; nearest is '
-            f'{first} (share {columns.at[first, "share"]:.0%}, p = {columns.at[first, "p_value"]:.2g}).'
+            f'{first} (share {columns.at[first, "share"]:.0%}, '
+            f'p = {columns.at[first, "p_value"]:.2g}).'
         )
     return lines
 
@@ -122,9 +123,7 @@ def printed_notes(comparison: pd.DataFrame) -> list[str]:
 
 
 def _and(items: list[str]) -> str:
-    return (
-        items[0] if len(items) == 1 else f'{", ".join(items[:-1])} and {items[-1]}' if items else ''
-    )
+    return ' and '.join([', '.join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def kind_label(optimizer: str) -> str:

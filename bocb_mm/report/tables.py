@@ -165,7 +165,7 @@ def cells_frame(table: ResultTable) -> pd.DataFrame:
 def legend(table: ResultTable) -> str:
     """One paragraph that says what the marks and rows of a table mean."""
     parts = [
-        'The four best of a column are bold (blue), failed ones italic (gray): eq. 1 with '
+        'The four best of a column are bold and blue, failed ones italic and gray: eq. 1 with '
         f'gamma = {table.gamma:g}.',
         'Mean, Std and Range leave out the single worst result of a column.',
     ]
@@ -191,9 +191,8 @@ def markdown(table: ResultTable) -> str:
     for optimizer in texts.index:
         cells = [str(optimizer)]
         for column in texts.columns:
-            mark = (
-                '**' if best.at[optimizer, column] else '*' if failed.at[optimizer, column] else ''
-            )
+            stars = 2 * int(best.at[optimizer, column]) + int(failed.at[optimizer, column])
+            mark = '*' * stars
             cells.append(f'{mark}{texts.at[optimizer, column]}{mark}')
         lines.append(_row(cells, marked=True))
     for name, cells_ in bottom_rows(table).items():
@@ -226,6 +225,8 @@ def latex(table: ResultTable) -> str:
             cell = tex(texts.at[optimizer, column])
             if best.at[optimizer, column]:
                 cell = rf'\textcolor{{bocbblue}}{{\textbf{{{cell}}}}}'
+                if failed.at[optimizer, column]:
+                    cell = rf'\textit{{{cell}}}'
             elif failed.at[optimizer, column]:
                 cell = rf'\textcolor{{bocbgray}}{{{cell}}}'
             cells.append(cell)
@@ -235,13 +236,11 @@ def latex(table: ResultTable) -> str:
         for name, cells in bottom_rows(table).items()
     ]
     heads = ' & '.join(tex(c) for c in ['', *texts.columns])
-    caption = tex(f'{table.title}. ') + tex(
-        legend(table).replace('bold (blue)', 'blue').replace('italic (gray)', 'gray')
-    )
+    said = legend(table).replace('bold and blue', 'blue').replace('italic and gray', 'gray')
     return _TEX_FILE.format(
         blue=BLUE,
         gray=GRAY,
-        caption=caption,
+        caption=tex(f'{table.title}. {said}'),
         label=re.sub(r'[^0-9A-Za-z-]', '-', table.name),
         spec='l' + 'c' * len(texts.columns),
         heads=heads,

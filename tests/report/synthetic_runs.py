@@ -44,7 +44,7 @@ def make_record(
         max_epochs=epochs,
         epochs=epochs,
         iterations=epochs * 100,
-        losses=[[i * 10, 4.6 * math.exp(-i / (epochs * 5))] for i in range(epochs * 10)],
+        losses=[[i * 10, 4.6 * math.exp(-i / 20)] for i in range(100)],
         peak_memory_mb=1000.0,
         optimizer_step_ms=12.0,
         seconds_per_iteration=0.2,
