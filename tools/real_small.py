@@ -42,13 +42,17 @@ JOBS = (
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv, __doc__.splitlines()[0])
+    check_data()
+    return run(JOBS, args, new_folder('real_small'))
+
+
+def check_data() -> None:
     root = Path(os.environ.get('BOCB_REAL_DATA', '../shared/data'))
     missing = [d for d in ('cifar10', 'bccd', 'mouse_pose') if not (root / d).is_dir()]
     if missing:
         raise UserError(
             f'{root}: no {", ".join(missing)} in it; set BOCB_REAL_DATA to the folder that has them'
         )
-    return run(JOBS, args, new_folder('real_small'))
 
 
 if __name__ == '__main__':

@@ -14,8 +14,8 @@ from bocb_mm.files import atomic_write_text
 
 SIZE = 128  # side of a scene, in px
 COUNTS = {'train': 800, 'val': 200}  # scenes
-DIGITS_A_SCENE = (2, 5)  # fewest and most
-HEIGHTS = (24, 56)  # least and largest height of a digit before trimming, in px
+DIGITS_A_SCENE = (2, 4)  # fewest and most
+HEIGHTS = (32, 64)  # least and largest height of a digit before trimming, in px
 INK_THRESHOLD = 0.2  # fainter ink is dropped, so that a box ends where a digit visibly ends
 Box = tuple[int, int, int, int]
 

@@ -10,14 +10,15 @@ model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),  # as in pre-training
     # Not frozen, and normalised by the batch: digits on black are far from scenes.
     backbone=dict(
-        _delete_=True, type='bocb_mm.R-18-XS', out_indices=(1, 2, 3), frozen_stages=-1,
+        _delete_=True, type='bocb_mm.R-18-XS', out_indices=(2, 3), frozen_stages=-1,
         norm_eval=False,
     ),
-    neck=dict(in_channels=[32, 64, 128], out_channels=48, start_level=0, num_outs=3),
+    neck=dict(in_channels=[64, 128], out_channels=64, start_level=0, num_outs=2),
     bbox_head=dict(
-        num_classes=10, in_channels=48, feat_channels=48, stacked_convs=2,
-        # Digits are 24 to 56 px high and about 1.6 times as high as wide.
-        anchor_generator=dict(octave_base_scale=3, ratios=[1.0, 1.6], strides=[8, 16, 32]),
+        num_classes=10, in_channels=64, feat_channels=64, stacked_convs=2,
+        # Digits are 32 to 64 px high and about 1.6 times as high as wide: anchors of 24, 30, 38 px on
+        # the finer map and 48, 60, 76 on the coarser.
+        anchor_generator=dict(octave_base_scale=1.5, ratios=[1.0, 1.6], strides=[16, 32]),
     ),
 )  # fmt: skip
 optim_wrapper = dict(
@@ -26,8 +27,8 @@ optim_wrapper = dict(
     optimizer=dict(type='bocb_mm.AdamW', lr=2e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10),
 )
-max_epochs = 6
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=3)
+max_epochs = 8
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=4)
 val_cfg = dict()
 test_cfg = dict()
 param_scheduler = [
