@@ -74,7 +74,7 @@ _ROWS: tuple[BackboneSpec, ...] = (
         kwargs=dict(arch='121'), maps='128@8 256@16 512@32 1024@32', out_indices=(0, 1, 3),
         parameters=Parameters(6953856, 7978856, 7056356, 7048548), cifar=Cifar((2, 4, 8, 8)),
         tunable=('norm_cfg', 'act_cfg', 'drop_rate'), droppable=False,
-        checkpoints=('torchvision://densenet121', 'mmpretrain://densenet121_4xb256_in1k'),
+        checkpoints=('torchvision://densenet121', 'mmpretrain://densenet121_3rdparty_in1k'),
         aliases=('DenseNet-121', 'DN'),
     ),
     BackboneSpec(
@@ -153,7 +153,8 @@ _ROWS: tuple[BackboneSpec, ...] = (
         kwargs=dict(arch='tiny', use_grn=True, layer_scale_init_value=0.0),
         parameters=Parameters(27866496, 28635496, 27943396, 27941380),
         checkpoints=(
-            'timm://convnextv2_tiny.fcmae_ft_in1k', 'mmpretrain://convnext-v2-tiny_fcmae-in1k-pre_3rdparty-fcmae_in1k',
+            'timm://convnextv2_tiny.fcmae_ft_in1k',
+            'mmpretrain://convnext-v2-tiny_fcmae-pre_3rdparty_in1k',
         ),
         aliases=('ConvNeXtV2-T', 'ConvNeXtV2-Tiny', 'CNXV2'),
     ),

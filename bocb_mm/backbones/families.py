@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -210,6 +211,16 @@ class SwinTransformer(_MMPretrain):
     def change(self, options: Options) -> None:
         # the last stage needed must not make the next one's input, which nobody would use
         self.stages[max(options.out_indices)].downsample = None
+
+    def maps(self, x: Tensor) -> Any:
+        if self.options.classifier:
+            # The official classifier does not shift windows on a map of one window, the official
+            # detector does; on a smaller one there is no way but to fill it up.
+            for i, stage in enumerate(self.stages):
+                side = math.ceil(min(x.shape[-2:]) / (4 * 2**i))
+                for block in stage.blocks:
+                    block.attn.pad_small_map = side < block.attn.window_size
+        return super().maps(x)
 
     def start(self) -> None:
         initialise.swin(self)

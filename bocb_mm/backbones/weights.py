@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 _CONTAINERS = ('state_dict', 'model', 'module', 'net', 'model_state_dict', 'model_ema')
 # Prefixes that training code puts before a backbone's names; `encoder.` is MAE's and FCMAE's.
 _PREFIXES = ('module.', 'model.', 'backbone.', 'encoder.', '_orig_mod.')
+# Made by the code, not trained.
+_BUFFER = re.compile(r'(?:attn_mask|relative_position_index|relative_coords_table)$')
 # What a checkpoint may hold beside the backbone.
 _BESIDE = re.compile(
     r'^(?:fc|head|head_dist|classifier|linear|last_linear|pre_logits|neck|decoder\w*|mask_token|'
     r'data_preprocessor|\w*_head|target_generator|teacher|stage4\.\w*aux)(?:\.|$)'
-    r'|attn_mask$|relative_position_index$|relative_coords_table$|num_batches_tracked$'
-    r'|^aux\w*\.|^proj\.'
+    r'|num_batches_tracked$|^aux\w*\.'
 )
 # What a checkpoint may lack: made by the code, ours, or for other classes.
 _OWN = re.compile(
-    r'^(?:pyramid|classifier|head)\.|num_batches_tracked$'
-    r'|relative_position_index$|relative_coords_table$'
+    r'^(?:pyramid|classifier|head)\.|(?:num_batches_tracked|relative_position_index)$'
 )
 # A norm that some families add for each returned map, or in front of the classifier.
 _MAP_NORM = re.compile(r'norm[0-3]?\.')
@@ -92,6 +92,7 @@ def load_weights(
     """As :func:`load_pretrained`, of what a checkpoint file holds."""
     spec = network.options.spec
     weights = to_our_names(spec.family, backbone_weights(content, source, prefix))
+    weights = {k: v for k, v in weights.items() if not _BUFFER.search(k)}
     own = network.state_dict()
     weights, resized = _resize_tables(network, weights, own)
     weights = _without_other_classifier(weights, own)
@@ -108,7 +109,11 @@ def load_weights(
     if missing or strange or shapes:
         raise UserError(_refusal(spec.name, source, own, weights, missing, strange, shapes))
     network.load_state_dict(weights, strict=False)
-    fresh = tuple(k for k in own if k not in weights and not k.endswith('num_batches_tracked'))
+    fresh = tuple(
+        k
+        for k in own
+        if k not in weights and not (_BUFFER.search(k) or k.endswith('num_batches_tracked'))
+    )
     return Loaded(source, len(weights) - len(unneeded), fresh, tuple(unneeded), tuple(resized))
 
 
@@ -175,11 +180,13 @@ def _timm_address(model: str) -> str:
 
 
 def _mmpretrain_address(model: str) -> str:
-    from mmpretrain.apis.model import ModelHub
+    from mmpretrain.apis.model import ModelHub, list_models
 
-    if not ModelHub.has(model) or not ModelHub.get(model).weights:
+    list_models()  # fills the hub
+    entry = ModelHub._models_dict.get(model.lower())
+    if entry is None or not entry.weights:
         raise _unpublished('mmpretrain', model, ModelHub._models_dict)
-    return ModelHub.get(model).weights
+    return entry.weights
 
 
 def _unpublished(library: str, model: str, known: Iterable[str]) -> UserError:

@@ -10,8 +10,6 @@ import pytest
 @pytest.fixture(scope='session')
 def toolboxes():
     """Import the models of mmpretrain, mmdet and mmpose once."""
-    import mmdet.models
-    import mmpose.models
     import mmpretrain.models  # noqa: F401
 
     from bocb_mm.registry import MODELS

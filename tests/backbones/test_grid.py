@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 
 from bocb_mm.backbones import get_spec, list_backbones
 
@@ -37,7 +38,8 @@ def test_classification(name):
     fixed = spec.fixed_size or name in ('AlexNet', 'VGG-13')
     h, w = (224, 224) if fixed else (65, 70)
     model = MODELS.build(spec.classifier(5))
-    model.init_weights()
+    model.backbone.init_weights()
+    model.head.init_weights()
     x = torch.randn(2, 3, h, w)
     samples = [DataSample().set_gt_label(i) for i in (1, 3)]
     model.train()
@@ -100,8 +102,8 @@ def test_detection(name):
     spec = get_spec(name)
     # Mixer works where it was built for the one picture size
     h, w, more = (80, 112, dict(img_size=(80, 112))) if spec.fixed_size else (87, 109, {})
-    model = MODELS.build(retinanet(spec, **more))
-    model.init_weights()
+    model = MODELS.build(ConfigDict(retinanet(spec, **more)))
+    model.backbone.init_weights()
     x = torch.randn(2, 3, h, w)
     samples = [detection_sample(h, w, [5.0, 8.0, 40.0, 50.0]) for _ in range(2)]
     model.train()
@@ -156,7 +158,7 @@ def test_pose(name):
     spec = get_spec(name)
     h, w, more = (64, 48, dict(img_size=(64, 48))) if spec.fixed_size else (90, 70, {})
     model = MODELS.build(pose_model(spec, **more))
-    model.init_weights()
+    model.backbone.init_weights()
     x = torch.randn(2, 3, h, w)
     model.eval()
     with torch.no_grad():
@@ -182,3 +184,22 @@ def test_mixer_says_what_pictures_it_takes_in_a_detector():
         UserError, match='MLP-S got pictures of 250x333 pixels but takes 224x224 only'
     ):
         model(torch.randn(1, 3, 250, 333), mode='tensor')
+
+
+@pytest.mark.parametrize('name', ['MobV2', 'Eff-B0', 'IF-12'])
+def test_distributed_training_needs_no_search_for_unused_weights(name, tmp_path):
+    from torch.nn.parallel import DistributedDataParallel
+
+    spec = get_spec(name)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
+    )
+    try:
+        from mmdet.registry import MODELS
+
+        network = MODELS.build(dict(type=spec.type, out_indices=spec.fpn_out_indices))
+        model = DistributedDataParallel(network, find_unused_parameters=False)
+        for _ in range(2):  # the second forward raises if a weight of the first had no gradient
+            sum(m.mean() for m in model(torch.randn(2, 3, 65, 66))).backward()
+    finally:
+        torch.distributed.destroy_process_group()
