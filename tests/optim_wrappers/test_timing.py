@@ -51,12 +51,12 @@ def test_median_of_the_steps_after_warm_up():
 
 def test_wrapper_and_several_optimizers():
     one, two = OptimWrapper(optimizer()), OptimWrapper(optimizer())
-    timer, both = StepTimer(one), StepTimer(OptimWrapperDict(a=one, b=two))
+    single, both = StepTimer(one), StepTimer(OptimWrapperDict(a=one, b=two))
     for _ in range(WARM_UP + 3):
         one.step()
         two.step()
-    assert both.median_ms() >= 4.0 > timer.median_ms() * 0.5
-    assert both.median_ms() > timer.median_ms()
+    assert single.median_ms() >= 2.0
+    assert both.median_ms() >= 4.0  # the sum: an iteration steps both
 
 
 def test_costs_next_to_nothing():

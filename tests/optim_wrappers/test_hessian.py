@@ -1,0 +1,125 @@
+"""The sampled losses against the Gauss-Newton matrix, worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.autograd.functional import hessian as torch_hessian
+
+from bocb_mm.optim_wrappers.hessian import bernoulli, categorical, focal_modulation, gaussian
+
+DRAWS = 20_000
+
+
+def gradients(sample, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Gradient of ``sample(logits, generator)`` for a linear model, drawn DRAWS times.
+
+    The draws stand beside each other in one batch with weights of their own, so one backward
+    gives all gradients: (DRAWS, classes, features).
+    """
+    w = weights.expand(DRAWS, *weights.shape).clone().requires_grad_()
+    logits = torch.einsum('nf,kcf->knc', x, w).flatten(0, 1)
+    return torch.autograd.grad(sample(logits, torch.Generator().manual_seed(0)), w)[0]
+
+
+def estimate(sample, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Mean over draws of the squared gradient."""
+    return gradients(sample, x, weights).square().mean(0)
+
+
+def diagonal(loss, weights: torch.Tensor) -> torch.Tensor:
+    """Diagonal of the exact Hessian of ``loss(weights)``."""
+    n = weights.numel()
+    return torch_hessian(loss, weights).reshape(n, n).diagonal().reshape(weights.shape)
+
+
+@pytest.fixture
+def linear():
+    """Inputs (5, 3), weights (4, 3): for a linear model Gauss-Newton is the Hessian itself."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(5, 3, generator=generator), torch.randn(4, 3, generator=generator)
+
+
+WEIGHT = torch.tensor([1.0, 0.0, 2.0, 1.0, 0.5])
+
+
+@pytest.mark.parametrize('weight', [None, WEIGHT], ids=['mean', 'weighted'])
+def test_categorical_is_the_hessian_of_cross_entropy(linear, weight):
+    x, w = linear
+    labels = torch.tensor([0, 1, 2, 3, 0])  # any labels: the Hessian does not depend on them
+    scale = torch.ones(5) if weight is None else weight
+
+    def loss(v):
+        return (F.cross_entropy(x @ v.T, labels, reduction='none') * scale).sum() / 5
+
+    rows = None if weight is None else weight.repeat(DRAWS)
+    got = estimate(lambda z, g: categorical(z, rows, 5.0, g), x, w)
+    torch.testing.assert_close(got, diagonal(loss, w), rtol=0.06, atol=1e-3)
+
+
+def test_cross_entropy_is_batch_size_times_the_squared_gradient_of_the_mean(linear):
+    """The form that the Sophia paper writes: B g * g."""
+    x, w = linear
+    one, two = w.clone().requires_grad_(), w.clone().requires_grad_()
+    seed = torch.Generator().manual_seed(3)
+    g_ours = torch.autograd.grad(categorical(x @ one.T, None, None, seed), one)[0]
+    logits = x @ two.T
+    labels = torch.multinomial(
+        logits.detach().softmax(-1), 1, generator=torch.Generator().manual_seed(3)
+    )
+    g_mean = torch.autograd.grad(F.cross_entropy(logits, labels.squeeze(-1)), two)[0]
+    torch.testing.assert_close(g_ours**2, 5 * g_mean**2)
+
+
+def test_bernoulli_is_the_hessian_of_binary_cross_entropy(linear):
+    x, w = linear
+
+    def loss(v):  # mmpretrain's BCE: sum over classes, mean over pictures
+        return F.binary_cross_entropy_with_logits(x @ v.T, torch.zeros(5, 4), reduction='sum') / 5
+
+    got = estimate(lambda z, g: bernoulli(z, None, 5.0, g), x, w)
+    torch.testing.assert_close(got, diagonal(loss, w), rtol=0.06, atol=1e-3)
+
+
+def test_gaussian_is_the_hessian_of_the_squared_error(linear):
+    x, w = linear
+    mask = torch.tensor([[1.0], [0.0], [1.0], [1.0], [0.5]])
+
+    def loss(v):  # KeypointMSELoss: mean over all pixels of mask * error^2
+        return ((x @ v.T - 1.0).square() * mask).mean()
+
+    rows = mask.repeat(DRAWS, 1)
+    got = estimate(lambda z, g: gaussian(z, rows, 20.0, g), x, w)
+    torch.testing.assert_close(got, diagonal(loss, w), rtol=0.06, atol=1e-3)
+
+
+def test_sampled_losses_have_mean_gradient_zero(linear):
+    """Bartlett's first identity; without it the squares of different pictures would mix."""
+    x, w = linear
+    for sample in (
+        lambda z, g: categorical(z, None, 5.0, g),
+        lambda z, g: bernoulli(z, None, 5.0, g),
+        lambda z, g: bernoulli(z, None, 5.0, g, focal_modulation(z, 2.0, 0.25)),
+        lambda z, g: gaussian(z, None, 20.0, g),
+    ):
+        grads = gradients(sample, x, w)
+        error = grads.std(0) / DRAWS**0.5
+        assert (grads.mean(0).abs() < 5 * error + 1e-9).all()
+
+
+@pytest.mark.parametrize('gamma', [0.0, 1.0, 2.0])
+@pytest.mark.parametrize('alpha', [0.25, 0.5])
+def test_focal_modulation_is_the_difference_of_the_gradients(gamma, alpha):
+    z = torch.linspace(-6, 6, 25, dtype=torch.float64)
+
+    def gradient(label: float) -> torch.Tensor:
+        v = z.clone().requires_grad_()
+        p = v.sigmoid()
+        p_t, a_t = (p, alpha) if label else (1 - p, 1 - alpha)
+        return torch.autograd.grad((-a_t * (1 - p_t) ** gamma * p_t.log()).sum(), v)[0]
+
+    got = focal_modulation(z, gamma, alpha).double()
+    torch.testing.assert_close(got, gradient(0.0) - gradient(1.0), rtol=1e-5, atol=1e-6)
+    if gamma == 0 and alpha == 0.5:  # half of cross entropy, whose gradients differ by 1
+        torch.testing.assert_close(got, torch.full_like(got, 0.5))
