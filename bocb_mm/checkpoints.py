@@ -31,7 +31,10 @@ TRUST_FLAG = '--trust-checkpoint'
 _HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.(?:pth|pt|bin|tar|safetensors)(?:\.tar)?$')
 _HUBS = ('torchvision://', 'modelzoo://', 'open-mmlab://', 'openmmlab://', 'mmcls://')
 _REMOTE = ('s3://', 'petrel://', 'pavi://')
-_HARMLESS = ('torch.', 'collections.', 'numpy.', '_codecs.', 'mmengine.logging.history_buffer.')
+_HARMLESS = re.compile(
+    r'collections\.|numpy\.|_codecs\.|mmengine\.logging\.history_buffer\.'
+    r'|torch\.(_utils\.|storage\.|nn\.parameter\.|Size$|device$|\w+Storage$)'
+)
 
 
 class CheckpointError(UserError):
@@ -190,7 +193,7 @@ def _wanted(path: Path, message: str) -> str | None:
     """
     if found := re.search(r'GLOBAL ([\w.]+)', message):
         return found[1]
-    return next((n for n in _names_in(path) if not n.startswith(_HARMLESS)), None)
+    return next((n for n in _names_in(path) if not _HARMLESS.match(n)), None)
 
 
 def _names_in(path: Path) -> Iterator[str]:

@@ -115,8 +115,12 @@ class DivergenceHook(Hook):
             what = 'blew up' if math.isfinite(smoothed) else 'is NaN or infinite'
             self._end(runner, int(-first), f'the loss {what}')
 
-    def check_weights(self, runner: Runner) -> None:
+    def check_weights(self, runner: Runner, iteration: int) -> None:
         """As :meth:`check`, and look for weights that are not finite.
+
+        Args:
+            runner: The runner.
+            iteration: Iterations done.
 
         Raises:
             Diverged: The run has diverged.
@@ -126,7 +130,7 @@ class DivergenceHook(Hook):
         tensors = [p.detach() for p in model.parameters() if p.is_floating_point()]
         norms = torch._foreach_norm(tensors, float('inf')) if tensors else []
         if norms and not bool(torch.isfinite(torch.stack([n.float() for n in norms]).sum())):
-            self._end(runner, runner.iter, 'a weight is NaN or infinite')
+            self._end(runner, iteration, 'a weight is NaN or infinite')
 
     def _end(self, runner: Runner, iteration: int, what: str) -> None:
         last = runner.message_hub.runtime_info.get('last_ckpt')

@@ -66,9 +66,16 @@ class SafeCheckpointHook(CheckpointHook):
         if '://' in self.out_dir:
             raise CheckpointError(f'{self.out_dir}: SafeCheckpointHook saves to local directories')
         if is_main_process():
-            for leftover in Path(self.out_dir).glob('.*.pth.tmp'):
-                leftover.unlink(missing_ok=True)  # of a run that was killed; the lock is ours
+            self._tidy(runner)
         self.state.begin(runner)
+
+    def _tidy(self, runner: Runner) -> None:
+        """Delete temporary files of a run that was killed; the lock says that nobody else writes."""
+        leftovers = [*Path(self.out_dir).glob('.*.pth.tmp')]
+        for name in ('last_checkpoint', 'run.json'):
+            leftovers += Path(runner.work_dir).glob(f'.{name}.*.tmp')
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -154,7 +161,7 @@ class SafeCheckpointHook(CheckpointHook):
         """Save one file; an error is raised if it ``must`` be there and logged otherwise."""
         for hook in runner.hooks:
             if isinstance(hook, DivergenceHook):
-                hook.check_weights(runner)  # a checkpoint of a diverged run is worth nothing
+                hook.check_weights(runner, meta['iter'])  # a diverged run's is worth nothing
         if not best:
             self.state.gather()
         path = Path(self.out_dir, name)

@@ -1,0 +1,96 @@
+"""What the fork server has loaded and its children do: killing twenty of them costs no imports.
+
+The server imports this module by its bare name (PYTHONPATH is tests and tests/faults).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import tiny_training as tiny
+import torch
+
+from bocb_mm import runlock
+from bocb_mm.resume import find_resumable
+
+
+class Started(tiny.Hook):
+    """Says that the training proper has begun."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, event: Any) -> None:
+        self.event = event
+
+    def before_train(self, runner: Any) -> None:
+        self.event.set()
+
+
+def train(work_dir: str, epochs: int, keep: int, started: Any = None, die_before: int = 0) -> None:
+    """Train from where the directory stands to the end, and leave the weights in ``final``.
+
+    Args:
+        die_before: Number of the call that changes the disk before which the process dies.
+    """
+    sys.stdout = sys.stderr = open(os.devnull, 'w')  # noqa: PTH123, SIM115
+    start = find_resumable(work_dir)
+    run = tiny.runner(
+        work_dir,
+        default_hooks={
+            'checkpoint': {
+                'type': 'bocb_mm.SafeCheckpointHook',
+                'interval': 2,
+                'by_epoch': False,
+                'max_keep_ckpts': keep,
+            },
+            'logger': {'type': 'LoggerHook', 'interval': 1000},
+        },
+        custom_hooks=[Started(started)] if started is not None else [],
+        train_cfg={'by_epoch': True, 'max_epochs': epochs, 'val_interval': 5},
+        param_scheduler=[{'type': 'CosineAnnealingLR', 'T_max': epochs, 'by_epoch': True}],
+        **({'resume': True, 'load_from': str(start)} if start else {}),
+    )
+    if die_before:
+        _die_before(die_before)
+    run.train()
+    torch.save(tiny.weights(run), Path(work_dir, 'final'))
+
+
+def _die_before(number: int) -> None:
+    """Count the calls that change what is on the disk; SIGKILL before one of them."""
+    calls = 0
+
+    def counted(function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    os.fsync, os.replace = counted(os.fsync), counted(os.replace)
+    Path.replace, Path.unlink = counted(Path.replace), counted(Path.unlink)  # type: ignore
+
+
+def hold_lock(work_dir: str, held: Any) -> None:
+    """Hold the directory's lock, with a child process that outlives this one for a while."""
+    runlock.acquire(work_dir)
+    if os.fork() == 0:
+        time.sleep(20)
+        os._exit(0)
+    held.set()
+    time.sleep(60)
+
+
+torch.set_num_threads(1)
+if __name__ == 'victim' and os.environ.get('BOCB_WARM_VICTIM'):
+    with tempfile.TemporaryDirectory() as directory:  # the server pays for what is imported late
+        tiny.runner(directory, train_cfg={'by_epoch': True, 'max_epochs': 1}).train()

@@ -1,0 +1,280 @@
+"""Reading checkpoints: what is refused, in which words, and that nothing of it has run."""
+
+import hashlib
+import http.server
+import os
+import pickle
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from bocb_mm import checkpoints
+from bocb_mm.checkpoints import CheckpointError, UnsafeCheckpointError, load_checkpoint
+
+
+class Calls:
+    """Pickles as a call of ``function(*arguments)``."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+def attack(tmp_path):
+    """A command whose trace on the disk shows that it was run."""
+    return f'touch {tmp_path / "was-run"}'
+
+
+ATTACKS = {
+    'os.system': lambda p: Calls(os.system, attack(p)),
+    'builtins.eval': lambda p: Calls(eval, f'__import__("os").system("{attack(p)}")'),
+    'builtins.exec': lambda p: Calls(exec, f'import os; os.system("{attack(p)}")'),
+    'getattr': lambda p: Calls(getattr, Calls(__import__, 'os'), 'system'),
+    'getattr of a class': lambda p: Calls(getattr, torch.Tensor, '__subclasses__'),
+    'builtins.__import__': lambda p: Calls(__import__, 'os'),
+    'pickle.loads': lambda p: Calls(pickle.loads, pickle.dumps(Calls(os.system, attack(p)))),
+    'torch.load': lambda p: Calls(torch.load, str(p / 'other.pth')),
+    'subprocess': lambda p: Calls(__import__('subprocess').call, attack(p)),
+}
+PLACES = {
+    'at the top': lambda evil: {'state_dict': {}, 'x': evil},
+    'in the optimizer state': lambda evil: {'optimizer': {'state': {0: {'step': evil}}}},
+    "in mmengine's meta": lambda evil: {'meta': {'dataset_meta': {'classes': (evil,)}}},
+    'as the whole file': lambda evil: evil,
+}
+FORMATS = {
+    'zip': {},
+    'before torch 1.6': {'_use_new_zipfile_serialization': False},
+    'a newer pickle protocol': {'pickle_protocol': 4},
+}
+
+
+@pytest.mark.parametrize('form', FORMATS)
+@pytest.mark.parametrize('place', PLACES)
+@pytest.mark.parametrize('name', ATTACKS)
+def test_a_pickle_that_would_run_code_is_refused_and_says_what_it_wanted(
+    name, place, form, tmp_path
+):
+    path = tmp_path / 'evil.pth'
+    torch.save(PLACES[place](ATTACKS[name](tmp_path)), path, **FORMATS[form])
+    for lazy in (False, True):
+        words = 'it wants to call .*--trust-checkpoint'
+        with pytest.raises(UnsafeCheckpointError, match=words) as caught:
+            load_checkpoint(path, lazy=lazy)
+        wanted = {'getattr': '__import__', 'subprocess': 'call'}.get(name, name)
+        assert wanted.split(' ')[0].split('.')[-1] in str(caught.value)
+        assert '\n' not in str(caught.value)
+    assert not (tmp_path / 'was-run').exists()
+
+
+def test_a_bare_pickle_is_refused_too(tmp_path):
+    path = tmp_path / 'evil.pth'
+    path.write_bytes(pickle.dumps(Calls(os.system, attack(tmp_path))))
+    with pytest.raises(UnsafeCheckpointError, match='posix.system'):
+        load_checkpoint(path)
+    assert not (tmp_path / 'was-run').exists()
+
+
+def test_trust_is_for_those_who_must(tmp_path):
+    torch.save({'x': Calls(os.system, attack(tmp_path))}, tmp_path / 'mine.pth')
+    assert load_checkpoint(tmp_path / 'mine.pth', trust=True) == {'x': 0}
+    assert (tmp_path / 'was-run').exists()
+
+
+def test_an_environment_variable_that_switches_the_safety_off_is_named(tmp_path, monkeypatch):
+    torch.save({'x': Calls(os.system, attack(tmp_path))}, tmp_path / 'evil.pth')
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    with pytest.raises(CheckpointError, match='TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'):
+        load_checkpoint(tmp_path / 'evil.pth')
+    assert not (tmp_path / 'was-run').exists()
+
+
+def full(path):
+    """A checkpoint with every type mmengine 0.10.7 and the MM data sets put into one."""
+    from mmengine.logging import HistoryBuffer
+
+    buffer = HistoryBuffer([0.5, 0.25], [1, 1])
+    content = {
+        'meta': {
+            'epoch': 1,
+            'iter': 2,
+            'dataset_meta': {'sigmas': np.arange(3, dtype=np.float32), 'classes': ('a',)},
+            'best': np.float64(0.5),
+            'flags': np.array([True]),
+            'names': np.array(['a', 'b']),
+        },
+        'message_hub': {'log_scalars': {'train/loss': buffer}},
+        'state_dict': {'w': torch.arange(4.0), 'h': torch.ones(2, dtype=torch.bfloat16)},
+        'optimizer': {'state': {0: {'step': torch.tensor(3.0)}}, 'param_groups': [{'lr': 0.1}]},
+    }
+    torch.save(content, path)
+    return content
+
+
+def test_what_mmengine_stores_is_read(tmp_path):
+    from mmengine.logging import HistoryBuffer
+
+    content = full(tmp_path / 'a.pth')
+    for lazy in (False, True):
+        read = load_checkpoint(tmp_path / 'a.pth', lazy=lazy)
+        assert torch.equal(read['state_dict']['w'], content['state_dict']['w'])
+        assert read['meta']['best'] == 0.5
+        assert read['meta']['names'].tolist() == ['a', 'b']
+        buffer = read['message_hub']['log_scalars']['train/loss']
+        assert isinstance(buffer, HistoryBuffer)
+        assert buffer.mean() == 0.375
+
+
+def test_numpy_1_spelled_its_module_another_way(tmp_path):
+    data = pickle.dumps({'a': np.arange(2.0), 'b': np.float32(1)}, protocol=2)
+    torch.save({'a': 1}, tmp_path / 'shell.pth')
+    with (
+        zipfile.ZipFile(tmp_path / 'shell.pth') as old,
+        zipfile.ZipFile(tmp_path / 'numpy1.pth', 'w') as new,
+    ):
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith('data.pkl'):
+                content = data.replace(b'numpy._core', b'numpy.core')
+                assert b'numpy.core.multiarray' in content
+            new.writestr(name, content)
+    assert load_checkpoint(tmp_path / 'numpy1.pth')['a'].tolist() == [0.0, 1.0]
+
+
+def test_safetensors_are_read(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({'w': torch.arange(3.0)}, tmp_path / 'w.safetensors')
+    assert load_checkpoint(tmp_path / 'w.safetensors')['w'].tolist() == [0, 1, 2]
+    (tmp_path / 'bad.safetensors').write_bytes(b'\xff' * 64)
+    with pytest.raises(CheckpointError, match='damaged or not a checkpoint'):
+        load_checkpoint(tmp_path / 'bad.safetensors')
+
+
+BROKEN = {
+    'empty': (lambda data: b'', 'is empty'),
+    'garbage': (lambda data: b'garbage' * 99, 'damaged or not a checkpoint'),
+    'truncated': (lambda data: data[: len(data) // 2], 'truncated or damaged'),
+    'a web page': (lambda data: b'<!DOCTYPE html><html>', 'damaged or not a checkpoint'),
+    'one bit of a weight': (
+        lambda data: data.replace(torch.arange(4.0).numpy().tobytes(),
+                                  torch.arange(4.0).add(1e-3).numpy().tobytes(), 1),
+        'the checksum of .* does not match',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('how', BROKEN)
+def test_a_broken_file_is_one_line_with_its_path(how, tmp_path):
+    full(tmp_path / 'a.pth')
+    spoil, words = BROKEN[how]
+    (tmp_path / 'b.pth').write_bytes(spoil((tmp_path / 'a.pth').read_bytes()))
+    with pytest.raises(CheckpointError, match=words) as caught:
+        load_checkpoint(tmp_path / 'b.pth')
+    assert str(tmp_path / 'b.pth') in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_zip_bomb_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'bomb.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('a/data.pkl', b'\0' * (1 << 24))
+    with pytest.raises(CheckpointError, match='compressed'):
+        load_checkpoint(tmp_path / 'bomb.pth')
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        ('epoch_11.pth', 'no such checkpoint file; did you mean epoch_12.pth'),
+        ('', 'is a directory'),
+        ('list.pth', 'holds a list, expected a dict'),
+    ],
+)
+def test_a_wrong_path_is_one_line(name, words, tmp_path):
+    torch.save([1], tmp_path / 'list.pth')
+    torch.save({}, tmp_path / 'epoch_12.pth')
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(tmp_path / name)
+
+
+def test_unknown_names_and_remote_stores_are_one_line():
+    with pytest.raises(CheckpointError, match='no such model.*did you mean'):
+        load_checkpoint('open-mmlab://resnet51')
+    with pytest.raises(CheckpointError, match='copy the file here'):
+        load_checkpoint('s3://bucket/a.pth')
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server of this machine, with its folder and address; PyTorch's cache is elsewhere."""
+    folder = tmp_path / 'www'
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Quiet) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        before = torch.hub.get_dir()
+        torch.hub.set_dir(str(tmp_path / 'hub'))
+        yield folder, f'http://127.0.0.1:{httpd.server_port}'
+        torch.hub.set_dir(before)
+        httpd.shutdown()
+
+
+def test_a_download_is_compared_with_the_hash_in_its_name(server, tmp_path):
+    folder, address = server
+    torch.save({'w': torch.ones(2)}, tmp_path / 'a.pth')
+    data = (tmp_path / 'a.pth').read_bytes()
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    (folder / f'r50_8xb32_in1k_20210831-{digest}.pth').write_bytes(data)
+    (folder / 'r50_8xb32_in1k_20210831-0badbeef.pth').write_bytes(data)
+    (folder / 'nohash.pth').write_bytes(data)
+    good = load_checkpoint(f'{address}/r50_8xb32_in1k_20210831-{digest}.pth')
+    assert good['w'].tolist() == [1, 1]
+    assert load_checkpoint(f'{address}/nohash.pth')['w'].tolist() == [1, 1]
+    for _ in range(2):  # from the cache as well
+        with pytest.raises(CheckpointError, match='its name promises 0badbeef'):
+            load_checkpoint(f'{address}/r50_8xb32_in1k_20210831-0badbeef.pth')
+    with pytest.raises(CheckpointError, match='cannot be downloaded'):
+        load_checkpoint(f'{address}/missing.pth')
+
+
+def test_every_way_mmengine_loads_goes_through_the_one_function(tmp_path):
+    from mmengine.runner import checkpoint as mm
+
+    before = dict(mm.CheckpointLoader._schemes)
+    torch.save({'x': Calls(os.system, attack(tmp_path))}, tmp_path / 'evil.pth')
+    try:
+        checkpoints.install_safe_loading()
+        assert set(mm.CheckpointLoader._schemes.values()) == {checkpoints.load_from_bocb_mm}
+        with pytest.raises(UnsafeCheckpointError):
+            mm.load_checkpoint(torch.nn.Linear(1, 1), str(tmp_path / 'evil.pth'))
+    finally:
+        mm.CheckpointLoader._schemes = before
+
+
+def test_the_config_in_a_checkpoint_is_not_executed(tmp_path):
+    # mmengine 0.10.7's Runner.resume executes meta['config'] as Python.
+    torch.save({'meta': {'config': 'import os', 'cfg': 'a = 1'}}, tmp_path / 'a.pth')
+    assert checkpoints.load_from_bocb_mm(str(tmp_path / 'a.pth'))['meta'] == {'cfg': 'a = 1'}
+
+
+def test_plain_torch_load_reads_mmengine_checkpoints_once_allowed(tmp_path):
+    from bocb_mm.compat import allow_mmengine_checkpoints
+
+    full(tmp_path / 'a.pth')
+    allow_mmengine_checkpoints()
+    assert torch.load(tmp_path / 'a.pth')['meta']['epoch'] == 1
+    torch.save({'x': Calls(getattr, torch.Tensor, 'add')}, tmp_path / 'b.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'b.pth')
