@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,35 +12,7 @@ from bocb_mm.files import atomic_write_text
 from bocb_mm.report import coupling, figures, html, load, paper, ranking, records, stats, tables
 from bocb_mm.report.load import ResultTable
 from bocb_mm.report.records import Scan
-
-CACHE_FILE = '.bocb_report_cache.json'
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a report is made from and how.
-
-    Attributes:
-        paths: Directories with runs, and CSV tables.
-        paper: Whether the paper's own tables are in it.
-        gamma: Threshold of eq. 1 for every table, None for each table's own.
-        value: ``'best'`` or ``'last'`` evaluation of a run.
-        weights: Weights of the four aspects of the overall ranking.
-        cost: What computation is ranked by, a key of :data:`ranking.COSTS`.
-        tolerance: Share of the best within which a setting counts as good (tuning ease).
-        figures: Whether figures are drawn.
-        progress: Whether progress bars are shown.
-    """
-
-    paths: tuple[str, ...] = ()
-    paper: bool = False
-    gamma: float | None = None
-    value: str = 'best'
-    weights: Mapping[str, float] | None = None
-    cost: str = 'memory'
-    tolerance: float = 0.01
-    figures: bool = True
-    progress: bool = True
+from bocb_mm.report.upkeep import Options
 
 
 @dataclass
@@ -78,9 +48,7 @@ def gather(options: Options, cache: Path | None = None) -> Report:
     Raises:
         UserError: Nothing to report on, or an input that is no run directory and no table.
     """
-    csvs = [p for p in options.paths if os.fspath(p).lower().endswith('.csv')]
-    roots = [p for p in options.paths if p not in csvs]
-    directories = records.run_directories(roots)
+    csvs, directories = options.csvs(), records.run_directories(options.roots())
     if not (csvs or directories or options.paper):
         where = ', '.join(options.paths) or 'nothing given'
         raise UserError(f'no run.json found ({where}); give run directories, CSV tables or --paper')
@@ -136,6 +104,10 @@ def write(report: Report, out: Path) -> list[Path]:
     written['rankings.csv'] = tables.csv_text(aspects)
     if report.options.paper:
         written['rankings_paper.csv'] = tables.csv_text(ranking.against_paper(report.rankings))
+        # What our definitions of the aspects make of the paper's results, beside its printed ranks.
+        from_results = ranking.rank_runs(load.paper_tables(report.options.gamma), [])
+        recomputed = ranking.against_paper(from_results)
+        written['rankings_recomputed.csv'] = tables.csv_text(recomputed)
     for name, text in written.items():
         atomic_write_text(out / name, text)
     drawn, pictures = _draw(report, out / 'figures')

@@ -6,8 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bocb_mm.errors import one_line_errors
+
+if TYPE_CHECKING:
+    from bocb_mm.report.upkeep import Options
+
+# As in stats.WEIGHTS, which would import pandas: an unchanged report is found without.
+ASPECTS = ('performance', 'hyperparameter', 'bocb', 'computation')
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,25 +73,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     if not args.out and not args.recommend:
         parser().error('--out DIR is needed (or --recommend BACKBONE)')
-    from bocb_mm.report import build, stats
+    from bocb_mm.report import records, upkeep
 
-    options = build.Options(
+    options = upkeep.Options(
         paths=tuple(args.paths),
         paper=args.paper,
         gamma=args.gamma,
         value=args.value,
-        weights=dict(zip(stats.WEIGHTS, args.weights)) if args.weights else None,
+        weights=dict(zip(ASPECTS, args.weights)) if args.weights else None,
         cost=args.cost,
         tolerance=args.tolerance / 100,
         figures=not args.no_figures,
         progress=not args.quiet,
     )
-    out = Path(args.out) if args.out else None
-    cache = out / build.CACHE_FILE if out and not args.no_cache else None
-    report = build.gather(options, cache)
-    for line in report.scan.broken:
+    if args.recommend:
+        return _recommend(options, args.recommend, args.task)
+    out = Path(args.out)
+    mark = upkeep.fingerprint(options, records.run_directories(options.roots()))
+    last = None if args.no_cache else upkeep.last_report(out, mark)
+    if last:
+        _say_skipped(last['broken'])
+        print(f'nothing changed: {last["tables"]} tables, {len(last["files"])} files in {out}')
+        return 1 if last['broken'] else 0
+
+    from bocb_mm.report import build
+
+    report = build.gather(options, None if args.no_cache else out / upkeep.CACHE_FILE)
+    files = build.write(report, out)
+    broken = report.scan.broken
+    upkeep.remember(out, mark, files, len(report.tables), broken)
+    _say_skipped(broken)
+    print(f'{len(report.tables)} tables, {len(files)} files in {out}; open {out / "report.html"}')
+    return 1 if broken else 0
+
+
+def _say_skipped(broken: list[str]) -> None:
+    for line in broken:
         print(f'skipped: {line}', file=sys.stderr)
-    if out:
-        files = build.write(report, out)
-        print(f'{len(report.tables)} tables, {len(files)} files in {out}')
-    return 1 if report.scan.broken else 0
+
+
+def _recommend(options: Options, backbone: str, task: str) -> int:
+    """Print which optimizers to try on ``backbone``."""
+    from bocb_mm.report import build, recommend
+
+    found = build.gather(options) if options.paths else None
+    advice, basis = recommend.recommend(found.tables if found else [], backbone, task)
+    print(recommend.as_text(advice, basis, backbone, task))
+    broken = found.scan.broken if found else []
+    _say_skipped(broken)
+    return 1 if broken else 0

@@ -7,7 +7,7 @@ p-value; means of several seeds get bootstrap intervals; optimizers get performa
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Coupling:
 
 def coupling(
     table: pd.DataFrame,
-    replicates: dict[tuple[str, str], Sequence[float]] | None = None,
+    replicates: Mapping[tuple[str, str], Sequence[float]] | None = None,
     n_permutations: int = 999,
     seed: int = 0,
 ) -> Coupling:
@@ -131,7 +131,7 @@ def _shares(residuals: np.ndarray, effects: np.ndarray) -> tuple[float, np.ndarr
 
 
 def _single_runs(
-    values: pd.DataFrame, replicates: dict[tuple[str, str], Sequence[float]]
+    values: pd.DataFrame, replicates: Mapping[tuple[str, str], Sequence[float]]
 ) -> list[tuple[int, int, float]]:
     """Row, column and result of every run of the table's cells."""
     runs = []
@@ -262,7 +262,7 @@ def bootstrap_interval(
 
 def stability_intervals(
     table: pd.DataFrame,
-    replicates: dict[tuple[str, str], Sequence[float]],
+    replicates: Mapping[tuple[str, str], Sequence[float]],
     level: float = 0.95,
     n: int = 500,
     seed: int = 0,
@@ -293,9 +293,9 @@ def stability_intervals(
         repeated = True
     if not repeated:
         return pd.DataFrame()
-    ends = {}
-    for name, values in _stability_of_each(drawn).items():
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    ends: dict[str, np.ndarray] = {}
+    for name, sample in _stability_of_each(drawn).items():
+        low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2], axis=0)
         ends |= {f'{name}_low': low, f'{name}_high': high}
     return pd.DataFrame(ends, index=table.columns).rename_axis('column')
 

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bocb_mm.report import layers, plots, stats, style
@@ -147,7 +148,7 @@ def figures(report: Report, problems: list[str]) -> Iterator[Figure]:
                     table.name,
                     kind.title,
                     kind.caption,
-                    lambda kind=kind, table=table: kind.draw(report, table),
+                    partial(kind.draw, report, table),
                 )
         if table.source == 'runs':
             found, broken = layers.snapshots(table, report.scan.runs)
@@ -166,7 +167,7 @@ def _layer_figures(table: ResultTable, found: list[layers.Snapshot]) -> Iterator
                 title,
                 'One ridge an optimizer over the layers in network order, one panel a backbone; '
                 'the ridges of a panel share a scale, whose ends stand in its corner.',
-                lambda metric=metric: layers.ridges(found, metric),
+                partial(layers.ridges, found, metric),
             )
     if any((s.layers['eligible'] & s.layers['alpha'].notna()).any() for s in found):
         yield Figure(
@@ -184,7 +185,7 @@ def _layer_figures(table: ResultTable, found: list[layers.Snapshot]) -> Iterator
             f'Transfer: {group} from its pre-trainings (as Figure A5)',
             'L2 norm of the fine-tuned layers, one panel a pre-training, one ridge a fine-tuning '
             'optimizer; the dotted line is the end of the backbone.',
-            lambda members=members: layers.transfer(members),
+            partial(layers.transfer, members),
         )
 
 

@@ -187,7 +187,7 @@ def _alpha_bar(axes: Any, place: int, member: Snapshot, bocb: bool) -> None:
 def _alpha_legend(made: Any) -> None:
     from matplotlib.patches import Patch
 
-    gray = {'edgecolor': style.GRAY, 'lw': 0.7}
+    gray: dict[str, Any] = {'edgecolor': style.GRAY, 'lw': 0.7}
     made.legend(
         handles=[
             Patch(facecolor='white', hatch='/////', label='BOCB occurs (failed, eq. 1)', **gray),

@@ -181,7 +181,12 @@ def in_paper_order(labels: Iterable[str], known: Iterable[str] = OPTIMIZERS) -> 
         ['SGD-M', 'AdamW', 'Muon']
     """
     place = {name: i for i, name in enumerate(known)}
-    return sorted(labels, key=lambda n: (place.get(optimizer(n), len(place)), n.lower(), n))
+
+    def order(label: str) -> tuple:
+        text = str(label)
+        return place.get(optimizer(text), len(place)), text.lower(), text
+
+    return sorted(labels, key=order)
 
 
 def columns_in_paper_order(heads: Iterable[str]) -> list[str]:

@@ -221,7 +221,7 @@ def lr_curves(table: ResultTable) -> Any:
 
 def _handles(grid: Any) -> tuple[list, list]:
     """One legend entry for each label that occurs in any of the panels."""
-    found = {}
+    found: dict[str, Any] = {}
     for axes in grid.flat:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             found.setdefault(label, handle)

@@ -73,7 +73,8 @@ def drawing() -> Iterator[None]:
     """Matplotlib with our settings and without a screen; the caller's settings come back after."""
     import matplotlib
 
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_SETTINGS, 'backend': 'agg'}):
+    settings: Any = dict(matplotlib.rcParamsDefault) | _SETTINGS | {'backend': 'agg'}
+    with matplotlib.rc_context(settings):
         yield
 
 

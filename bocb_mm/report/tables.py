@@ -58,7 +58,7 @@ def csv_text(frame: pd.DataFrame, index: bool = True) -> str:
     for place in range(safe.shape[1]):
         column = safe.iloc[:, place]
         if column.dtype.kind == 'f':
-            texts = [_csv_number(v) for v in column]
+            texts: list[object] = [_csv_number(v) for v in column]
         else:
             texts = [_no_formula(v) for v in column]
         safe.isetitem(place, pd.Series(texts, index=safe.index, dtype=object))

@@ -1,0 +1,211 @@
+"""Which optimizers to try first on a backbone, with rate and decay, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from bocb_mm.errors import unknown_name
+from bocb_mm.report import load, names, stats
+from bocb_mm.report.load import ResultTable
+
+# (task, optimizer) -> rate, decay, where that is from. For pairs no run of the user's settles.
+KNOWN_RATES: dict[tuple[str, str], tuple[float, float, str]] = {
+    ('classification', 'SGD'): (0.1, 1e-4, 'Table A3, PyTorch recipe'),
+    ('classification', 'AdamW'): (1e-3, 0.05, 'Table A3, DeiT and ConvNeXt recipes'),
+    ('classification', 'LAMB'): (5e-3, 0.02, 'Table A3, RSB A2 recipe'),
+    ('classification', 'Adan'): (1e-3, 0.02, 'openmixup, CIFAR-100, batch 100'),
+    ('classification', 'Adam'): (1e-3, 0.0, 'openmixup, CIFAR-100, batch 100'),
+    ('classification', 'AdamP'): (1e-3, 0.0, 'openmixup, CIFAR-100, batch 100'),
+    ('classification', 'AdaBelief'): (1e-3, 0.0, 'openmixup, CIFAR-100, batch 100'),
+    ('classification', 'AdaFactor'): (1e-3, 0.0, 'openmixup, CIFAR-100, batch 100'),
+    ('detection', 'SGD'): (0.01, 1e-4, 'mmdet RetinaNet 1x, batch 16'),
+    ('detection', 'AdamW'): (1e-4, 0.05, 'mmdet RetinaNet with RSB weights, batch 16'),
+    ('detection', 'AdaBelief'): (1e-4, 1e-4, 'openmixup RetinaNet, batch 16'),
+    ('pose', 'Adam'): (5e-4, 0.0, 'mmpose top-down heatmap, batch 512'),
+    ('pose', 'AdamW'): (5e-4, 0.1, 'ViTPose, batch 512'),
+}
+_PREFIX = {'classification': '', 'detection': 'det', 'pose': 'pose'}
+# A result of one's own says more than the paper's: it counts so many times as much.
+_OWN_WEIGHT = 3.0
+# A gap beyond this many points is as bad as any; a failure (eq. 1) costs this many on top.
+_WORST_GAP, _FAILURE = 10.0, 3.0
+
+
+@dataclass
+class Advice:
+    """One optimizer to try.
+
+    Attributes:
+        optimizer: Its name.
+        lr: Learning rate to start from, None where nothing is known.
+        weight_decay: Weight decay to start from.
+        source: Where the rate and the decay come from.
+        reasons: Why this optimizer, in words.
+        score: Expected distance from the best in points, failures included; small is good.
+    """
+
+    optimizer: str
+    lr: float | None
+    weight_decay: float | None
+    source: str
+    reasons: list[str] = field(default_factory=list)
+    score: float = math.nan
+
+
+def recommend(
+    tables: Iterable[ResultTable], backbone: str, task: str = 'classification', n: int = 3
+) -> tuple[list[Advice], str]:
+    """The ``n`` optimizers to try first for a backbone and a task.
+
+    Every column of results for that backbone and task counts: the user's three times, the paper's
+    once. An optimizer's score is its mean distance from the column's best (at most 10 points), with
+    3 points more where it failed (eq. 1). Where nobody has results for
+    the pair, those of the same backbone on other tasks stand in, else of its class, else of all.
+
+    Args:
+        tables: Tables of a report; the paper's are added if they are not among them.
+        backbone: Any spelling.
+        task: ``'classification'``, ``'detection'`` or ``'pose'``.
+        n: How many.
+
+    Returns:
+        The advice, best first, and a sentence on what it rests on.
+
+    Raises:
+        UnknownNameError: Neither the paper nor any table has the backbone.
+
+    Example:
+        >>> advice, _ = recommend([], 'DeiT-S')
+        >>> [a.optimizer for a in advice]
+        ['Adan', 'LAMB', 'LION']
+    """
+    known = list(tables)
+    if not any(t.source == 'paper' for t in known):
+        known += load.paper_tables()
+    columns = [(t, str(c)) for t in known for c in t.values.columns]
+    wanted = names.backbone(backbone)
+    seen = {names.split_column(c)[1] for _, c in columns}
+    if wanted not in seen and wanted not in names.BACKBONES:
+        raise unknown_name('backbone', backbone, {*names.BACKBONES, *seen})
+    chosen, basis = _evidence(columns, wanted, task)
+    gaps = pd.DataFrame(_gaps(t, c, i) for i, (t, c) in enumerate(chosen))
+    ranked = _scores(gaps).sort_values(['score', 'place']).head(n)
+    found = []
+    for optimizer, row in ranked.iterrows():
+        lr, decay, source = _rate(known, str(optimizer), wanted, task)
+        own = gaps_of(chosen, str(optimizer))
+        found.append(Advice(str(optimizer), lr, decay, source, own, float(row['score'])))
+    return found, basis
+
+
+def _evidence(
+    columns: list[tuple[ResultTable, str]], wanted: str, task: str
+) -> tuple[list[tuple[ResultTable, str]], str]:
+    """The columns that speak about a backbone and a task, from near to far, and which they are."""
+    split = [(t, c, *names.split_column(c)[:2]) for t, c in columns]
+    prefix, kind = _PREFIX[task], names.backbone_class(wanted)
+    near = [(t, c) for t, c, p, b in split if b == wanted and p == prefix]
+    if near:
+        return near, f'{len(near)} column(s) of results for {wanted} in {task}'
+    other = [(t, c) for t, c, _, b in split if b == wanted]
+    if other:
+        return other, f'no results for {wanted} in {task}: its results on other tasks stand in'
+    same = [(t, c) for t, c, p, b in split if kind and names.backbone_class(b) == kind]
+    if same:
+        return same, f'no results for {wanted}: those of its class ({kind}) stand in'
+    rest = [(t, c) for t, c, p, _ in split if p == prefix]
+    return rest or columns, f'no results for {wanted} or its class: all backbones stand in'
+
+
+def _gaps(table: ResultTable, column: str, place: int) -> dict:
+    """Distances from the best of one column by optimizer, and whether they failed."""
+    values = table.values[[column]]
+    gap = (stats.finite(values).max() - values)[column].clip(upper=_WORST_GAP)
+    failed = table.failed()[column]
+    weight = 1.0 if table.source == 'paper' else _OWN_WEIGHT
+    cells = {
+        names.optimizer(str(o)): (gap[o], bool(failed[o]))
+        for o in gap.index
+        if not np.isnan(gap[o])
+    }
+    return {'place': place, 'weight': weight, 'cells': cells}
+
+
+def _scores(gaps: pd.DataFrame) -> pd.DataFrame:
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for weight, cells in zip(gaps['weight'], gaps['cells']):
+        for optimizer, (gap, failed) in cells.items():
+            rows.setdefault(optimizer, []).append((gap + _FAILURE * failed, weight))
+    total = sum(gaps['weight'])
+    order = {o: i for i, o in enumerate(names.in_paper_order(rows))}
+    found = {}
+    for optimizer, pairs in rows.items():
+        there = sum(w for _, w in pairs)
+        mean = sum(s * w for s, w in pairs) / there
+        # What was not tried is as uncertain as a result in the middle.
+        score = (mean * there + 0.5 * _WORST_GAP * (total - there)) / total
+        found[optimizer] = {'score': score, 'place': order[optimizer]}
+    return pd.DataFrame(found).T
+
+
+def gaps_of(chosen: list[tuple[ResultTable, str]], optimizer: str) -> list[str]:
+    """An optimizer's results in words, one line a column."""
+    lines = []
+    for table, column in chosen:
+        row = next((o for o in table.values.index if names.optimizer(str(o)) == optimizer), None)
+        if row is None or math.isnan(table.values.at[row, column]):
+            continue
+        values = stats.finite(table.values)[column]
+        value = table.values.at[row, column]
+        whose = 'paper' if table.source == 'paper' else 'yours'
+        ranks = values.rank(ascending=False, method='min')
+        place = int(ranks[row]) if math.isfinite(value) else 0
+        verdict = ', failed (eq. 1)' if bool(table.failed().at[row, column]) else ''
+        result = f'{value:.2f}, rank {place} of {values.notna().sum()}' if place else 'diverged'
+        lines.append(f'{whose}, {names.short_title(table.name)}, {column}: {result}{verdict}')
+    return lines
+
+
+def _rate(
+    tables: list[ResultTable], optimizer: str, backbone: str, task: str
+) -> tuple[float | None, float | None, str]:
+    """Where to start: own best on the pair, own most common best on the task, a published one."""
+    prefix = _PREFIX[task]
+    own: list[tuple[bool, float, float, float]] = []
+    for table in (t for t in tables if t.source == 'runs'):
+        for cell in table.cells.itertuples():
+            head = names.split_column(cell.column)
+            usable = math.isfinite(cell.value) and not pd.isna(cell.lr)
+            if usable and cell.optimizer == optimizer and head[0] == prefix:
+                same = head[1] == backbone
+                own.append((same, cell.value, cell.lr, cell.weight_decay))
+    exact = [o for o in own if o[0]]
+    if exact:
+        _, _, lr, decay = max(exact, key=lambda o: o[1])
+        return lr, _none(decay), 'your best run on this backbone'
+    if own:
+        pairs = pd.Series([(o[2], o[3]) for o in own])
+        lr, decay = pairs.mode().iloc[0]
+        return lr, _none(decay), 'most common best setting of your runs on this task'
+    known = KNOWN_RATES.get((task, optimizer))
+    return known if known else (None, None, 'no rate known: search it, tools/sweep.py create')
+
+
+def _none(value: float) -> float | None:
+    return None if pd.isna(value) else value
+
+
+def as_text(advice: list[Advice], basis: str, backbone: str, task: str) -> str:
+    """The advice for a terminal."""
+    lines = [f'{names.backbone(backbone)}, {task}: {basis}', '']
+    for place, item in enumerate(advice, 1):
+        rate = 'lr ?' if item.lr is None else f'lr {item.lr:g}'
+        decay = '' if item.weight_decay is None else f'  weight decay {item.weight_decay:g}'
+        lines.append(f'{place}. {item.optimizer:<10} {rate}{decay}   ({item.source})')
+        lines += [f'     {reason}' for reason in item.reasons]
+    return '\n'.join(lines)
