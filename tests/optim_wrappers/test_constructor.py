@@ -132,3 +132,30 @@ def test_trains_under_every_wrapper(wrapper):
     optim_wrapper = build(model, {'type': 'bocb_mm.AdamW', 'lr': 0.05}, **wrapper)
     losses = [float(model.train_step(batch, optim_wrapper)['loss']) for _ in range(12)]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize('kind', ['OptimWrapper', 'bocb_mm.AmpOptimWrapper'])
+def test_in_a_runner_with_ema_accumulation_and_clipping(kind, tmp_path):
+    """Everything at once, as a config asks for it; the weights move and the EMA follows."""
+    from tests import tiny_training
+
+    runner = tiny_training.runner(
+        tmp_path,
+        optim_wrapper={
+            'type': kind,
+            'constructor': 'bocb_mm.OptimWrapperConstructor',
+            'optimizer': {'type': 'bocb_mm.Adan', 'lr': 0.05, 'weight_decay': 0.02},
+            'paramwise_cfg': {'head_lr_mult': 2.0},
+            'accumulative_counts': 2,
+            'clip_grad': {'max_norm': 1.0},
+        },
+        custom_hooks=[{'type': 'EMAHook', 'momentum': 0.2}],
+    )
+    start = tiny_training.weights(runner)
+    runner.train()
+    end = tiny_training.weights(runner)
+    assert all(not torch.equal(start[k], end[k]) for k in ('conv.weight', 'head.weight'))
+    ema = torch.load(tmp_path / 'epoch_3.pth', weights_only=False)['ema_state_dict']
+    assert len(ema) > len(end)
+    rates = {g['role']: g['lr'] for g in runner.optim_wrapper.optimizer.param_groups}
+    assert len(runner.optim_wrapper.optimizer.param_groups) == 4 and len(set(rates.values())) == 2
