@@ -94,7 +94,8 @@ def set_optimizer(
         wrapper['optimizer'] = ConfigDict(type=f'bocb_mm.{spec.name}', **settings)
         wrapper.setdefault('constructor', OUR_CONSTRUCTOR)
         if spec.name == 'Sophia':
-            wrapper['type'] = 'bocb_mm.SophiaOptimWrapper'
+            amp = str(wrapper.get('type')).endswith('AmpOptimWrapper')
+            wrapper['type'] = f'bocb_mm.Sophia{"Amp" if amp else ""}OptimWrapper'
     optimizer = wrapper.get('optimizer')
     if not optimizer:
         raise UserError('the config has no optim_wrapper.optimizer; name one with --optimizer')
@@ -187,6 +188,14 @@ def config_stem(config_path: str) -> str:
     return Path(config_path.rpartition('::')[2]).stem
 
 
+# mmengine's own AmpOptimWrapper refuses to run without a GPU.
+_MIXED_PRECISION = {
+    'OptimWrapper': 'bocb_mm.AmpOptimWrapper',
+    'mmengine.OptimWrapper': 'bocb_mm.AmpOptimWrapper',
+    'bocb_mm.SophiaOptimWrapper': 'bocb_mm.SophiaAmpOptimWrapper',
+}
+
+
 def set_amp(cfg: Config, cuda: bool) -> None:
     """Train in mixed precision: float16 with dynamic loss scale on CUDA, bfloat16 on a CPU.
 
@@ -195,11 +204,12 @@ def set_amp(cfg: Config, cuda: bool) -> None:
     """
     wrapper = cfg.optim_wrapper
     kind = str(wrapper.get('type', 'OptimWrapper'))
-    if kind.rpartition('.')[2] == 'AmpOptimWrapper':
+    if kind.rpartition('.')[2] in ('AmpOptimWrapper', 'SophiaAmpOptimWrapper'):
         return
-    if kind not in ('OptimWrapper', 'mmengine.OptimWrapper'):
+    mixed = _MIXED_PRECISION.get(kind)
+    if mixed is None:
         raise UserError(f'--amp: the wrapper {kind} sets its own precision; leave --amp out')
-    wrapper['type'] = 'AmpOptimWrapper'
+    wrapper['type'] = mixed
     if cuda:
         wrapper['loss_scale'] = 'dynamic'
     else:

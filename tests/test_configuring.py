@@ -88,7 +88,8 @@ def test_a_missing_checkpoint_names_the_command_that_makes_it():
 def test_amp_follows_the_device_and_refuses_a_wrapper_of_its_own_precision():
     cfg = config()
     configuring.set_amp(cfg, cuda=False)
-    assert cfg.optim_wrapper.type == 'AmpOptimWrapper' and cfg.optim_wrapper.dtype == 'bfloat16'
+    assert cfg.optim_wrapper.type == 'bocb_mm.AmpOptimWrapper'
+    assert cfg.optim_wrapper.dtype == 'bfloat16'
     cfg = config()
     configuring.set_amp(cfg, cuda=True)
     assert cfg.optim_wrapper.loss_scale == 'dynamic'
