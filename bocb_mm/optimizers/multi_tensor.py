@@ -306,7 +306,11 @@ def clip_factor(groups: list[dict[str, Any]]) -> Any:
         A number on a CPU, a 0-dim tensor elsewhere (reading it would wait for the device).
     """
     limit = groups[0]['max_grad_norm']
-    grads = [p.grad for g in groups for p in g['params'] if p.grad is not None and p.numel()]
+    due = [p for g in groups for p in g['params'] if p.grad is not None and p.numel()]
+    for p in due:
+        if p.grad.layout is not torch.strided:
+            check_gradient(p, p.grad)
+    grads = [p.grad for p in due]
     if not limit or not grads:
         return 1.0
     norms = torch._foreach_norm(grads)

@@ -62,6 +62,8 @@ class Sophia(MultiTensorOptimizer):
     PATIENCE = 20
     """Steps without a Hessian after which the warning comes; twice the paper's k."""
 
+    _warned = False
+
     def __init__(
         self,
         params: Any,
@@ -90,7 +92,6 @@ class Sophia(MultiTensorOptimizer):
             'hessian_updates': 0,
         }
         super().__init__(params, defaults, foreach, compile)
-        self._warned = False
 
     @property
     def hessian(self) -> str:

@@ -71,7 +71,13 @@ class TorchOptimizer(StrictArguments):
         devices = {'cpu'} if cls.torch_class is torch.optim.Adagrad else {'cpu', 'cuda'}
         entries = [e for group in groups for e in group['params']]
         tensors = [e[1] if isinstance(e, tuple) else e for e in entries]
-        return all(p.device.type in devices and p.is_floating_point() for p in tensors)
+        # torch 2.9.1: fused SGD leaves bfloat16 weights on a CPU as they are, without an error
+        exact = {torch.float32, torch.float64}
+        return all(
+            p.device.type in devices
+            and (p.dtype in exact if p.device.type == 'cpu' else p.is_floating_point())
+            for p in tensors
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -84,15 +90,37 @@ class TorchOptimizer(StrictArguments):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        fused = [group for group in self.param_groups if group.get('fused')]
         for group in self.param_groups:
             for p in group['params']:
-                if p.grad is not None and p.grad.layout is not torch.strided:
+                if p.grad is None:
+                    continue
+                if p.grad.layout is not torch.strided:
                     check_gradient(p, p.grad)
-        if self.compile:
-            self._compiled_step()
-        else:
-            super().step()  # type: ignore[misc]
+                # torch 2.9.1: the fused kernels walk the memory and mix up the elements of a gradient
+                # that lies otherwise than its weight (channels-last), without an error.
+                if fused and p.grad.stride() != p.stride():
+                    p.grad = torch.empty_like(p).copy_(p.grad)
+        # torch 2.9.1: fused SGD fails where some weights have a momentum buffer and others do not.
+        fallback = [group for group in fused if not self._evenly_started(group)]
+        for group in fallback:
+            group['fused'] = False
+        try:
+            if self.compile:
+                self._compiled_step()
+            else:
+                super().step()  # type: ignore[misc]
+        finally:
+            for group in fallback:
+                group['fused'] = True
         return loss
+
+    def _evenly_started(self, group: dict[str, Any]) -> bool:
+        """Whether all or none of the weights that are due have a state."""
+        if 'momentum' not in group:
+            return True
+        started = {bool(self.state.get(p)) for p in group['params'] if p.grad is not None}
+        return len(started) < 2
 
     def _compiled_step(self) -> None:
         if self._compiled is None:
@@ -113,6 +141,16 @@ class TorchOptimizer(StrictArguments):
         super().load_state_dict(state_dict)  # type: ignore[misc]
         for group, own in zip(self.param_groups, flags):
             group.update(own)
+            if group.get('fused'):
+                for p in group['params']:
+                    self._lay_state_like(p)
+
+    def _lay_state_like(self, p: torch.Tensor) -> None:
+        """Lay the state out in memory as the weight lies; see :meth:`step` on fused kernels."""
+        for key, value in self.state.get(p, {}).items():
+            if isinstance(value, torch.Tensor) and value.shape == p.shape:
+                if value.stride() != p.stride():
+                    self.state[p][key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickling and copying keep: torch's part and the way to run."""

@@ -1,0 +1,188 @@
+"""The maths of elementwise optimizers in plain Python, one weight at a time, from the papers.
+
+Each function takes the weight, its gradient, its state (a dict that starts empty), the step count from
+1, the rate, the decay and the settings, and returns the new weight.
+"""
+
+import math
+
+import torch
+
+
+def sgd(p, g, s, t, lr, wd, momentum=0.9):
+    g += wd * p
+    s['b'] = momentum * s['b'] + g if t > 1 else g
+    return p - lr * s['b']
+
+
+def _moments(s, g, t, b1, b2):
+    s['m'] = b1 * s.get('m', 0.0) + (1 - b1) * g
+    s['v'] = b2 * s.get('v', 0.0) + (1 - b2) * g * g
+    return s['m'] / (1 - b1**t), s['v'] / (1 - b2**t)
+
+
+def adam(p, g, s, t, lr, wd, betas=(0.9, 0.999), eps=1e-8):
+    m, v = _moments(s, g + wd * p, t, *betas)
+    return p - lr * m / (math.sqrt(v) + eps)
+
+
+def adamw(p, g, s, t, lr, wd, betas=(0.9, 0.999), eps=1e-8):
+    m, v = _moments(s, g, t, *betas)
+    return p * (1 - lr * wd) - lr * m / (math.sqrt(v) + eps)
+
+
+def adamax(p, g, s, t, lr, wd, betas=(0.9, 0.999), eps=1e-8):
+    b1, b2 = betas
+    g += wd * p
+    s['m'] = b1 * s.get('m', 0.0) + (1 - b1) * g
+    s['u'] = max(b2 * s.get('u', 0.0), abs(g) + eps)
+    return p - lr / (1 - b1**t) * s['m'] / s['u']
+
+
+def nadam(p, g, s, t, lr, wd, betas=(0.9, 0.999), eps=1e-8, psi=0.004):
+    b1, b2 = betas
+    now, after = (b1 * (1 - 0.5 * 0.96 ** (i * psi)) for i in (t, t + 1))
+    s['product'] = s.get('product', 1.0) * now
+    _, v = _moments(s, g + wd * p, t, b1, b2)
+    look = after * s['m'] / (1 - s['product'] * after)
+    look += (1 - now) * (g + wd * p) / (1 - s['product'])
+    return p - lr * look / (math.sqrt(v) + eps)
+
+
+def radam(p, g, s, t, lr, wd, betas=(0.9, 0.999), eps=1e-8):
+    b2 = betas[1]
+    m, _ = _moments(s, g, t, *betas)
+    limit = 2 / (1 - b2) - 1
+    rho = limit - 2 * t * b2**t / (1 - b2**t)
+    p *= 1 - lr * wd
+    if rho <= 5:
+        return p - lr * m
+    r = math.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
+    return p - lr * r * m * math.sqrt(1 - b2**t) / (math.sqrt(s['v']) + eps)
+
+
+def adagrad(p, g, s, t, lr, wd, eps=1e-10):
+    g += wd * p
+    s['v'] = s.get('v', 0.0) + g * g
+    return p - lr * g / (math.sqrt(s['v']) + eps)
+
+
+def adadelta(p, g, s, t, lr, wd, rho=0.9, eps=1e-6):
+    g += wd * p
+    s['v'] = rho * s.get('v', 0.0) + (1 - rho) * g * g
+    d = math.sqrt(s.get('u', 0.0) + eps) / math.sqrt(s['v'] + eps) * g
+    s['u'] = rho * s.get('u', 0.0) + (1 - rho) * d * d
+    return p - lr * d
+
+
+def rmsprop(p, g, s, t, lr, wd, alpha=0.99, eps=1e-8):
+    g += wd * p
+    s['v'] = alpha * s.get('v', 0.0) + (1 - alpha) * g * g
+    return p - lr * g / (math.sqrt(s['v']) + eps)
+
+
+def lion(p, g, s, t, lr, wd, betas=(0.9, 0.99)):
+    m = s.get('m', 0.0)
+    u = betas[0] * m + (1 - betas[0]) * g
+    s['m'] = betas[1] * m + (1 - betas[1]) * g
+    return p * (1 - lr * wd) - lr * ((u > 0) - (u < 0))
+
+
+def adabelief(p, g, s, t, lr, wd, betas=(0.9, 0.999), eps=1e-8):
+    b1, b2 = betas
+    s['m'] = b1 * s.get('m', 0.0) + (1 - b1) * g
+    s['s'] = b2 * s.get('s', 0.0) + (1 - b2) * (g - s['m']) ** 2 + eps
+    u = s['m'] / (1 - b1**t) / (math.sqrt(s['s'] / (1 - b2**t)) + eps)
+    return p * (1 - lr * wd) - lr * u
+
+
+def adan(p, g, s, t, lr, wd, betas=(0.98, 0.92, 0.99), eps=1e-8):
+    b1, b2, b3 = betas
+    d = g - s.get('g', g)
+    s['m'] = b1 * s.get('m', 0.0) + (1 - b1) * g
+    s['d'] = b2 * s.get('d', 0.0) + (1 - b2) * d
+    s['n'] = b3 * s.get('n', 0.0) + (1 - b3) * (g + b2 * d) ** 2
+    s['g'] = g
+    u = s['m'] / (1 - b1**t) + b2 * s['d'] / (1 - b2**t)
+    return (p - lr * u / (math.sqrt(s['n'] / (1 - b3**t)) + eps)) / (1 + lr * wd)
+
+
+def adabound(p, g, s, t, lr, wd, betas=(0.9, 0.999), eps=1e-8, final_lr=0.1, gamma=1e-3):
+    b1, b2 = betas
+    base = s.setdefault('base', lr)
+    s['m'] = b1 * s.get('m', 0.0) + (1 - b1) * g
+    s['v'] = b2 * s.get('v', 0.0) + (1 - b2) * g * g
+    final = final_lr * lr / base
+    rate = lr * math.sqrt(1 - b2**t) / (1 - b1**t) / (math.sqrt(s['v']) + eps)
+    rate = min(max(rate, final * (1 - 1 / (gamma * t + 1))), final * (1 + 1 / (gamma * t)))
+    return p * (1 - lr * wd) - rate * s['m']
+
+
+def sophia(p, g, s, t, lr, wd, betas=(0.965, 0.99), rho=0.04, eps=1e-12, batch=512):
+    """The Hessian takes the training gradient every 10 steps: the test drives ours alike."""
+    b1, b2 = betas
+    if t % 10 == 1:
+        s['h'] = b2 * s.get('h', 0.0) + (1 - b2) * batch * g * g
+    s['m'] = b1 * s.get('m', 0.0) + (1 - b1) * g
+    return p * (1 - lr * wd) - lr * min(max(s['m'] / max(rho * s['h'], eps), -1.0), 1.0)
+
+
+def _norm(values):
+    return math.sqrt(sum(x * x for x in values))
+
+
+def lamb(p, g, s, t, lr, wd, shape, betas=(0.9, 0.999), eps=1e-6):
+    """Whole tensors as lists; parameters of one dimension are neither decayed nor adapted."""
+    cells = s.setdefault('cells', [{} for _ in p])
+    u = []
+    for w, x, cell in zip(p, g, cells):
+        m, v = _moments(cell, x, t, *betas)
+        u.append(m / (math.sqrt(v) + eps) + (wd * w if len(shape) > 1 else 0.0))
+    ratio = 1.0
+    if len(shape) > 1 and _norm(p) > 0 and _norm(u) > 0:
+        ratio = _norm(p) / _norm(u)
+    return [w - lr * ratio * x for w, x in zip(p, u)]
+
+
+def adafactor(p, g, s, t, lr, wd, shape, eps=1e-30, threshold=1.0):
+    """Whole tensors as lists, kernels as (out, in*k*k)."""
+    new = t**-0.8
+    squared = [x * x + eps for x in g]
+    if len(shape) > 1:
+        n = shape[0]
+        k = len(p) // n
+        rows = [sum(squared[i * k : i * k + k]) / k for i in range(n)]
+        columns = [sum(squared[j::k]) / n for j in range(k)]
+        s['r'] = [(1 - new) * a + new * b for a, b in zip(s.get('r', rows), rows)]
+        s['c'] = [(1 - new) * a + new * b for a, b in zip(s.get('c', columns), columns)]
+        mean = sum(s['r']) / n
+        v = [s['r'][i // k] * s['c'][i % k] / mean for i in range(len(p))]
+    else:
+        s['v'] = v = [(1 - new) * a + new * b for a, b in zip(s.get('v', squared), squared)]
+    u = [x / math.sqrt(y) for x, y in zip(g, v)]
+    clip = max(1.0, _norm(u) / math.sqrt(len(u)) / threshold)
+    return [w * (1 - lr * wd) - lr * x / clip for w, x in zip(p, u)]
+
+
+class Plain(torch.optim.Optimizer):
+    """Runs one of the functions above on parameters, weight by weight or tensor by tensor."""
+
+    def __init__(self, params, function, lr=1e-3, weight_decay=0.0, whole=False, **settings):
+        self.function, self.settings, self.whole = function, settings, whole
+        super().__init__(params, {'lr': lr, 'weight_decay': weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in (p for p in group['params'] if p.grad is not None):
+                state = self.state[p]
+                state['t'] = t = state.get('t', 0) + 1
+                rest = t, group['lr'], group['weight_decay']
+                weights, grads = p.flatten().tolist(), p.grad.flatten().tolist()
+                if self.whole:
+                    new = self.function(weights, grads, state, *rest, p.shape, **self.settings)
+                else:
+                    cells = state.setdefault('cells', [{} for _ in weights])
+                    rows = zip(weights, grads, cells)
+                    new = [self.function(w, g, s, *rest, **self.settings) for w, g, s in rows]
+                p.copy_(torch.tensor(new, dtype=p.dtype).view_as(p))

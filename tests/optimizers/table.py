@@ -1,0 +1,213 @@
+"""One row an optimizer: what it is compared with, and what it promises. Every check runs over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from . import plain
+
+Factory = Callable[[Any], torch.optim.Optimizer]
+
+
+@dataclass
+class Reference:
+    """An independent implementation.
+
+    Attributes:
+        build: Makes it from groups.
+        ours: Arguments that ours needs to be the same algorithm.
+        why: The reason for these arguments.
+    """
+
+    build: Factory
+    ours: dict[str, Any] = field(default_factory=dict)
+    why: str = ''
+
+
+@dataclass
+class Case:
+    """What the checks need to know of one optimizer.
+
+    Attributes:
+        lr: Rate for the small models.
+        references: By label.
+        shrink: What a step with zero gradient multiplies a weight of two dimensions with, from rate and
+            decay; None where it depends on the weight (adaptive rates with coupled decay).
+        missing: Why there is no second independent reference.
+    """
+
+    lr: float
+    references: dict[str, Reference]
+    shrink: Callable[[float, float], float] | None
+    missing: str = ''
+
+
+def timm(
+    name: str, ours: dict[str, Any] | None = None, why: str = '', **settings: Any
+) -> Reference:
+    def build(groups: Any) -> torch.optim.Optimizer:
+        from timm.optim import get_optimizer_class
+
+        return get_optimizer_class(name, bind_defaults=False)(groups, **settings)
+
+    return Reference(build, ours or {}, why)
+
+
+def other(
+    name: str, ours: dict[str, Any] | None = None, why: str = '', **settings: Any
+) -> Reference:
+    def build(groups: Any) -> torch.optim.Optimizer:
+        from pytorch_optimizer import load_optimizer
+
+        return load_optimizer(name)(groups, **settings)
+
+    return Reference(build, ours or {}, why)
+
+
+def flattened(reference: Reference) -> Reference:
+    """The reference sees kernels as matrices: a view (out, in*k*k) of each parameter."""
+
+    def build(groups: Any) -> torch.optim.Optimizer:
+        views = [{**group, 'params': [_matrix(p) for p in group['params']]} for group in groups]
+        optimizer = reference.build(views)
+        pairs = [(v, p) for a, b in zip(views, groups) for v, p in zip(a['params'], b['params'])]
+
+        def take_gradients(*_: Any) -> None:
+            for view, p in pairs:
+                view.grad = None if p.grad is None else p.grad.view_as(view).clone()
+
+        optimizer.register_step_pre_hook(take_gradients)
+        return optimizer
+
+    return Reference(build, reference.ours, reference.why)
+
+
+def _matrix(p: torch.Tensor) -> torch.nn.Parameter:
+    shape = (p.shape[0], -1) if p.dim() > 1 else p.shape
+    return torch.nn.Parameter(p.detach().view(shape))
+
+
+def loop(name: str, **settings: Any) -> Reference:
+    return Reference(lambda groups: getattr(torch.optim, name)(groups, foreach=False, **settings))
+
+
+def python(
+    function: Callable[..., Any], ours: dict[str, Any] | None = None, **settings: Any
+) -> Reference:
+    return Reference(lambda groups: plain.Plain(groups, function, **settings), ours or {})
+
+
+def decoupled(lr: float, wd: float) -> float:
+    return 1 - lr * wd
+
+
+CASES = {
+    'SGD': Case(
+        0.05,
+        {'torch': loop('SGD', momentum=0.9), 'python': python(plain.sgd)},
+        decoupled,
+    ),
+    'SGDP': Case(
+        0.05,
+        {
+            'timm': timm('sgdp', lr=1, momentum=0.9),
+            'pytorch_optimizer': other('sgdp', momentum=0.9),
+        },
+        # a zero gradient is orthogonal to the weights, so the decay has wd_ratio 0.1 of its strength
+        lambda lr, wd: 1 - lr * wd / (1 - 0.9) * 0.1,
+    ),
+    'LION': Case(
+        1e-3,
+        {
+            'timm': timm('lion'),
+            'pytorch_optimizer': other('lion'),
+            'python': python(plain.lion),
+        },
+        decoupled,
+    ),
+    'Adam': Case(1e-2, {'torch': loop('Adam'), 'python': python(plain.adam)}, None),
+    'Adamax': Case(1e-2, {'torch': loop('Adamax'), 'python': python(plain.adamax)}, None),
+    'NAdam': Case(1e-2, {'torch': loop('NAdam'), 'python': python(plain.nadam)}, None),
+    'AdamW': Case(1e-2, {'torch': loop('AdamW'), 'python': python(plain.adamw)}, decoupled),
+    'LAMB': Case(
+        1e-2,
+        # pytorch_optimizer's has no bias correction and decays outside the ratio: another algorithm
+        {
+            'timm': timm('lamb'),
+            'python': python(plain.lamb, {'max_grad_norm': 0.0}, whole=True),
+        },
+        None,
+    ),
+    'RAdam': Case(
+        1e-2,
+        {'torch': loop('RAdam', decoupled_weight_decay=True), 'python': python(plain.radam)},
+        decoupled,
+    ),
+    'AdamP': Case(
+        1e-2,
+        {
+            'timm': timm('adamp'),
+            'pytorch_optimizer': other(
+                'adamp',
+                {'eps': 1e-20},
+                'it adds eps before the bias correction, the authors after: same for eps near 0',
+                eps=1e-20,
+            ),
+        },
+        lambda lr, wd: 1 - lr * wd * 0.1,
+    ),
+    'Adan': Case(
+        1e-2,
+        {
+            'timm': timm('adan'),
+            'pytorch_optimizer': other('adan'),
+            'python': python(plain.adan),
+        },
+        lambda lr, wd: 1 / (1 + lr * wd),
+    ),
+    'AdaBound': Case(
+        1e-3,
+        {'pytorch_optimizer': other('adabound'), 'python': python(plain.adabound)},
+        decoupled,
+    ),
+    'LARS': Case(
+        1.0,
+        {'timm': timm('lars', momentum=0.9), 'pytorch_optimizer': other('lars')},
+        None,
+    ),
+    'AdaFactor': Case(
+        1e-2,
+        {
+            'timm': flattened(timm('adafactor', scale_parameter=False, min_dim_size_to_factor=0)),
+            'python': python(plain.adafactor, whole=True),
+        },
+        decoupled,
+    ),
+    'AdaBelief': Case(
+        1e-2,
+        {
+            'timm': timm('adabelief', eps=1e-8, rectify=False),
+            'pytorch_optimizer': other('adabelief', eps=1e-8),
+            'python': python(plain.adabelief),
+        },
+        decoupled,
+    ),
+    'NovoGrad': Case(
+        1e-2,
+        {'timm': timm('novograd'), 'pytorch_optimizer': other('novograd')},
+        decoupled,
+    ),
+    'Sophia': Case(
+        1e-3,
+        {'python': python(plain.sophia)},
+        decoupled,
+        missing='no library has Sophia-G: pytorch_optimizer has SophiaH (Hutchinson) only',
+    ),
+    'AdaGrad': Case(1e-2, {'torch': loop('Adagrad'), 'python': python(plain.adagrad)}, None),
+    'AdaDelta': Case(1.0, {'torch': loop('Adadelta'), 'python': python(plain.adadelta)}, None),
+    'RMSProp': Case(1e-2, {'torch': loop('RMSprop'), 'python': python(plain.rmsprop)}, None),
+}

@@ -1,0 +1,110 @@
+"""Fifty steps against independent implementations, and the ways to run against each other."""
+
+import pytest
+
+import bocb_mm.optimizers as optimizers
+
+from .models import MODELS, data, difference, groups_of, make, train
+from .table import CASES
+
+PAIRS = [(name, label) for name, case in CASES.items() for label in case.references]
+
+
+def run(name, model_name, steps=50, dtype=None, **settings):
+    case = CASES[name]
+    model = make(model_name)
+    if dtype:
+        model = model.to(dtype)
+    groups = groups_of(model, case.lr, 0.05)
+    optimizer = optimizers.build_optimizer(name, groups, **settings)
+    feed = None
+    if name == 'Sophia':
+        feed = lambda i: optimizer.update_hessian(512) if i % 10 == 0 else None
+    rates = [g['lr'] for g in groups]
+    batches = [(x.to(dtype) if dtype else x, y) for x, y in data(steps)]
+    return model, optimizer, train(model, optimizer, batches, rates, after_backward=feed)
+
+
+def test_table_has_every_optimizer_with_two_references():
+    assert list(CASES) == optimizers.list_optimizers()
+    for name, case in CASES.items():
+        assert len(case.references) >= 2 or case.missing, name
+
+
+@pytest.mark.parametrize('model_name', MODELS)
+@pytest.mark.parametrize(('name', 'label'), PAIRS)
+def test_equals_reference(name, label, model_name):
+    reference = CASES[name].references[label]
+    model, _, _ = run(name, model_name, **reference.ours)
+    theirs = make(model_name)
+    groups = groups_of(theirs, CASES[name].lr, 0.05)
+    rates = [g['lr'] for g in groups]
+    train(theirs, reference.build(groups), data(50), rates)
+    assert difference(model, theirs) < 1e-6
+
+
+@pytest.mark.parametrize('model_name', MODELS)
+@pytest.mark.parametrize('name', CASES)
+def test_foreach_equals_default(name, model_name):
+    default, _, losses = run(name, model_name)
+    foreach, _, _ = run(name, model_name, foreach=True)
+    assert difference(foreach, default) < 1e-8
+    assert sum(losses[:5]) != sum(losses[-5:])
+
+
+@pytest.mark.parametrize('name', [n for n in CASES if not n.startswith(('SGDP', 'AdaF'))])
+def test_blocks_do_not_change_the_numbers(name, monkeypatch):
+    """A block of 8 elements cuts every tensor of the model."""
+    whole, _, _ = run(name, 'cnn', steps=10)
+    monkeypatch.setattr('bocb_mm.optimizers.multi_tensor.BLOCK', 8)
+    cut, _, _ = run(name, 'cnn', steps=10)
+    assert difference(cut, whole) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ('name', 'settings'),
+    [
+        ('SGDP', {'nesterov': True}),
+        ('LARS', {'nesterov': True}),
+        ('LAMB', {'max_grad_norm': 0.0, 'trust_clip': True}),
+        ('Adan', {'max_grad_norm': 0.1, 'no_prox': True}),
+        ('AdaFactor', {'beta1': 0.9, 'scale_parameter': True}),
+        ('AdaBound', {'decoupled_weight_decay': False}),
+        ('NovoGrad', {'grad_averaging': True}),
+    ],
+)
+def test_foreach_equals_default_with_other_settings(name, settings):
+    default, _, _ = run(name, 'cnn', steps=20, **settings)
+    foreach, _, _ = run(name, 'cnn', steps=20, foreach=True, **settings)
+    plain, _, _ = run(name, 'cnn', steps=20)
+    assert difference(foreach, default) < 1e-10
+    assert difference(foreach, plain) > 1e-6, 'the setting has no effect'
+
+
+NESTED = {
+    'SGDP': ('timm', 'sgdp', {'lr': 1, 'momentum': 0.9, 'nesterov': True}, {'nesterov': True}),
+    'LARS': ('timm', 'lars', {'momentum': 0.9, 'nesterov': True}, {'nesterov': True}),
+    'LAMB': ('timm', 'lamb', {'trust_clip': True}, {'trust_clip': True}),
+    'Adan': ('timm', 'adan', {'no_prox': True}, {'no_prox': True}),
+    'NovoGrad': ('timm', 'novograd', {'grad_averaging': True}, {'grad_averaging': True}),
+    'AdaBound': (
+        'pytorch_optimizer',
+        'adabound',
+        {'weight_decouple': False},
+        {'decoupled_weight_decay': False},
+    ),
+}
+
+
+@pytest.mark.parametrize('name', NESTED)
+def test_other_settings_equal_the_library(name):
+    from . import table
+
+    library, key, theirs_settings, ours = NESTED[name]
+    make_reference = table.timm if library == 'timm' else table.other
+    model, _, _ = run(name, 'cnn', **ours)
+    theirs = make('cnn')
+    groups = groups_of(theirs, CASES[name].lr, 0.05)
+    rates = [g['lr'] for g in groups]
+    train(theirs, make_reference(key, **theirs_settings).build(groups), data(50), rates)
+    assert difference(model, theirs) < 1e-6
