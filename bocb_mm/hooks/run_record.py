@@ -144,7 +144,7 @@ class RunRecordHook(Hook):
             described = describe(cfg)
             found = vars(described)
             given = {**found, **given}
-        given['backbone'] = _catalog_name('backbones', given['backbone'])
+        given['backbone'] = _catalog_name('backbones', str(given['backbone']))
         optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
         if 'pretraining' not in given:
             given['pretraining'] = cfg.get('pretraining') or _pretraining(cfg)
