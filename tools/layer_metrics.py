@@ -7,7 +7,7 @@ import argparse
 import functools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -89,7 +89,7 @@ def _measure_all(args: argparse.Namespace, names: dict[str, str]) -> pd.DataFram
     return pd.concat(frames, ignore_index=True)
 
 
-def _advance(progress, task, done: int, total: int) -> None:
+def _advance(progress: Any, task: Any, done: int, total: int) -> None:
     progress.update(task, completed=done, total=total)
 
 
@@ -99,20 +99,28 @@ def _show(frame: pd.DataFrame, names: list[str]) -> None:
     from rich.table import Table
 
     shown = frame.assign(layer=frame['layer'].str.removeprefix('backbone.'))
-    table = Table('layer', *(f'{m}\n{n}' for m in _SHOWN for n in names))
-    cells = {(r.layer, r.file): r for r in shown.itertuples()}
+    letters = [chr(ord('A') + i) if i < 26 else str(i) for i in range(len(names))]
+    table = Table(caption='alpha in brackets: not eligible')
+    table.add_column('layer', overflow='fold', min_width=12)
+    for metric in _SHOWN:
+        for letter in letters:
+            table.add_column(f'{metric} {letter}' if len(names) > 1 else metric, justify='right')
+    cells = {(row['layer'], row['file']): row for row in shown.to_dict('records')}
     for layer in dict.fromkeys(shown['layer']):
-        rows = [cells.get((layer, name)) for name in names]
-        values = [_cell(row, metric) for metric in _SHOWN for row in rows]
-        table.add_row(layer, *values)
-    Console().print(table)
+        rows = [cells.get((layer, name), {}) for name in names]
+        table.add_row(layer, *(_cell(row, metric) for metric in _SHOWN for row in rows))
+    console = Console()
+    if len(names) > 1:
+        for letter, name in zip(letters, names):
+            console.print(f'{letter}: {name}', markup=False, highlight=False)
+    console.print(table)
 
 
-def _cell(row, metric: str) -> str:
-    value = getattr(row, metric, float('nan'))
+def _cell(row: dict[str, Any], metric: str) -> str:
+    value = row.get(metric, float('nan'))
     if value != value:
         return '-'
-    return f'{value:.3g}' if metric != 'alpha' or row.eligible else f'({value:.3g})'
+    return f'({value:.3g})' if metric == 'alpha' and not row['eligible'] else f'{value:.3g}'
 
 
 if __name__ == '__main__':

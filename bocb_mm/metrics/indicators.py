@@ -92,7 +92,8 @@ def spectral_entropy(eigenvalues: np.ndarray) -> float:
     total = float(np.sum(eigenvalues))
     if not total > 0:
         return math.nan
-    p = eigenvalues[eigenvalues > 0] / total
+    p = eigenvalues / total
+    p = p[p > 0]
     return abs(float(-np.sum(p * np.log(p))))
 
 
