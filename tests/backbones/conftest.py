@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 
 
 @pytest.fixture(scope='session')
 def toolboxes():
     """Import the models of mmpretrain, mmdet and mmpose once."""
+    import mmdet.models  # noqa: F401
+    import mmpose.models  # noqa: F401
     import mmpretrain.models  # noqa: F401
 
     from bocb_mm.registry import MODELS
@@ -33,6 +33,5 @@ def no_threads():
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    with contextlib.nullcontext():
-        yield
+    yield
     torch.set_num_threads(before)

