@@ -35,7 +35,7 @@ def random_state() -> dict[str, Any]:
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
         'python': [version, torch.tensor(words), gauss],
-        'numpy': [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        'numpy': [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
         'torch': torch.get_rng_state(),
     }
     if torch.cuda.is_available():

@@ -11,6 +11,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from bocb_mm.checkpoints import CheckpointError, check_archive
+from bocb_mm.compat import writing_directly
 from bocb_mm.files import sync_directory
 
 
@@ -28,7 +29,8 @@ def save_atomically(runner: Runner, path: Path, **options: Any) -> None:
     """
     temporary = path.with_name(f'.{path.name}.tmp')
     try:
-        runner.save_checkpoint(str(path.parent), temporary.name, **options)
+        with writing_directly():
+            runner.save_checkpoint(str(path.parent), temporary.name, **options)
         if is_main_process():
             with temporary.open('rb') as file:
                 os.fsync(file.fileno())

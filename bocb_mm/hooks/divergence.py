@@ -128,8 +128,8 @@ class DivergenceHook(Hook):
         self.check(runner)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         tensors = [p.detach() for p in model.parameters() if p.is_floating_point()]
-        norms = torch._foreach_norm(tensors, float('inf')) if tensors else []
-        if norms and not bool(torch.isfinite(torch.stack([n.float() for n in norms]).sum())):
+        norms = torch._foreach_norm(tensors) if tensors else []
+        if norms and not all(torch.stack([n.float() for n in norms]).isfinite().tolist()):
             self._end(runner, iteration, 'a weight is NaN or infinite')
 
     def _end(self, runner: Runner, iteration: int, what: str) -> None:

@@ -45,6 +45,9 @@ class SafeCheckpointHook(CheckpointHook):
         >>> default_hooks = dict(checkpoint=dict(type='bocb_mm.SafeCheckpointHook', interval=1))
     """
 
+    out_dir: str
+    last_ckpt: str | None
+
     def before_run(self, runner: Runner) -> None:
         """Take the directory's lock and note the settings before anything is loaded."""
         if is_main_process():
@@ -70,7 +73,7 @@ class SafeCheckpointHook(CheckpointHook):
         self.state.begin(runner)
 
     def _tidy(self, runner: Runner) -> None:
-        """Delete temporary files of a run that was killed; the lock says that nobody else writes."""
+        """Delete temporary files of a run that was killed; the lock keeps others out."""
         leftovers = [*Path(self.out_dir).glob('.*.pth.tmp')]
         for name in ('last_checkpoint', 'run.json'):
             leftovers += Path(runner.work_dir).glob(f'.{name}.*.tmp')
