@@ -24,6 +24,7 @@ from bocb_mm.runs import RunRecord, RunRecordError
 
 LOG_FILE = 'log.txt'
 POLL_SECONDS = 0.2
+MOST_THREADS = 4  # more threads slow small networks down
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def check(jobs: Sequence[Job]) -> None:
 def warm_up() -> None:
     """Import everything a training of any toolbox needs, on one thread and without computing."""
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')  # mmengine 0.10.7
+    # Asking CUDA itself whether it is there would make it unusable in forked processes.
+    os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
     import cv2
     import mmdet.utils
     import mmpose.utils
@@ -125,7 +128,8 @@ class _Chain:
         self.records: dict[str, RunRecord] = {}
         self.failed: set[str] = set()
         self.folder, self.workers = folder, workers
-        self.threads = max(1, (os.cpu_count() or 1) // workers)
+        cores = (os.cpu_count() or 1) // workers
+        self.threads = min(max(1, cores), MOST_THREADS)
 
     def advance(self, bar: _Bar) -> bool:
         """Collect what ended, start what can; False when nothing is left."""

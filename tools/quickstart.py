@@ -197,7 +197,7 @@ def run(
         targets: What must come out: task, metric and its least best value.
 
     Returns:
-        Exit status: 1 if a job did not complete or a target was missed.
+        Exit status: 1 if a job did not complete or a target was missed, 130 on an interrupt.
     """
     folder = args.out or folder
     if folder.exists() and any(folder.iterdir()):
@@ -206,7 +206,11 @@ def run(
     with console.status('importing mmpretrain, mmdet and mmpose'):
         warm_up()
     jobs = [replace(job, options=SMOKE) if args.smoke else job for job in jobs]
-    records = run_chain(jobs, folder, args.workers, console)
+    try:
+        records = run_chain(jobs, folder, args.workers, console)
+    except KeyboardInterrupt:
+        console.print(f'interrupted; what was done is in {folder}', highlight=False)
+        return 130
     problems = [f'{job.name} did not complete' for job in jobs if job.name not in records]
     if not args.smoke:
         problems += missed_targets(records.values(), targets)

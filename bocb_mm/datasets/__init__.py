@@ -4,5 +4,6 @@ Each generator writes a folder in a format that stock MM data sets read (class f
 """
 
 from bocb_mm.datasets.prepare import prepare_quickstart
+from bocb_mm.datasets.transforms import OnTexture
 
-__all__ = ['prepare_quickstart']
+__all__ = ['OnTexture', 'prepare_quickstart']

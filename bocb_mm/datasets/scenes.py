@@ -14,8 +14,8 @@ from bocb_mm.files import atomic_write_text
 
 SIZE = 128  # side of a scene, in px
 COUNTS = {'train': 800, 'val': 200}  # scenes
-DIGITS_A_SCENE = (2, 4)  # fewest and most
-HEIGHTS = (32, 64)  # least and largest height of a digit before trimming, in px
+DIGITS_A_SCENE = (3, 6)  # fewest and most
+HEIGHTS = (28, 52)  # least and largest height of a digit before trimming, in px
 INK_THRESHOLD = 0.2  # fainter ink is dropped, so that a box ends where a digit visibly ends
 Box = tuple[int, int, int, int]
 
@@ -72,7 +72,7 @@ def _random_ink(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _free_place(
-    rng: np.random.Generator, taken: np.ndarray, shape: tuple[int, ...], tries: int = 20
+    rng: np.random.Generator, taken: np.ndarray, shape: tuple[int, ...], tries: int = 50
 ) -> Box | None:
     """A box that is free, and two px more on each side; None if no try found one."""
     h, w = shape

@@ -32,7 +32,7 @@ train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=4)
 val_cfg = dict()
 test_cfg = dict()
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=50),  # one epoch
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=100),  # one epoch
     dict(type='CosineAnnealingLR', begin=1, end=max_epochs, convert_to_iter_based=True),
 ]
 default_hooks = {{_base_.bocb_hooks}}

@@ -6,11 +6,11 @@ data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_r
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    # Light and dark digits of several sizes wait in the detection scenes: half of the pictures
-    # are inverted, and size, place and slant vary. No flips: a mirrored digit is another sign.
+    # Digits of several sizes and colours on textures wait in the detection scenes. No flips: a
+    # mirrored digit is another sign.
     dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.5, 1.0)),
     dict(type='Rotate', angle=12.0, prob=0.5, pad_val=0),
-    dict(type='Invert', prob=0.5),
+    dict(type='bocb_mm.OnTexture', prob=0.7),
     dict(type='PackInputs'),
 ]
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
