@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'report')]
+sys.path.insert(0, str(ROOT))
 
 
 def main() -> None:
@@ -40,9 +40,8 @@ def main() -> None:
 
 def generate(runs: Path, backbones: int) -> None:
     """Write the runs; without fsync, which is no part of what is measured."""
-    from synthetic_runs import make_grid
-
     from bocb_mm.report import names
+    from tests.report.synthetic_runs import make_grid
 
     os.fsync = lambda _: None
     make_grid(runs, names.OPTIMIZERS, names.BACKBONES[:backbones], epochs=100)

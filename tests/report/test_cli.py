@@ -1,0 +1,189 @@
+"""The tool: the files of the contract, exit statuses, an unchanged report, no torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bocb_mm.report import figures, layers, names, paper, upkeep
+from bocb_mm.report.cli import main
+from tests.report.synthetic_runs import make_record, save
+
+ROOT = Path(__file__).resolve().parents[2]
+STATS = ['mean', 'std', 'range', 'best', 'best_optimizer', 'n_failed']
+ASPECTS = ['performance', 'hyperparameter', 'bocb', 'computation', 'overall']
+
+
+def check_contract(out, tables, figures=True):
+    for name in tables:
+        for suffix in ('.csv', '.md', '.tex'):
+            assert (out / f'{name}{suffix}').stat().st_size
+        found = pd.read_csv(out / f'{name}_stats.csv', index_col='column')
+        assert list(found.columns) == STATS
+        failed = pd.read_csv(out / f'{name}_failed.csv')
+        assert list(failed.columns) == ['column', 'optimizer', 'value', 'threshold']
+        assert len(failed) == found['n_failed'].sum()
+    ranks = pd.read_csv(out / 'rankings.csv', index_col='optimizer')
+    assert list(ranks.columns) == ASPECTS
+    pictures = {p.stem for p in (out / 'figures').glob('*.svg')}
+    assert bool(pictures) == figures and pictures == {
+        p.stem for p in (out / 'figures').glob('*.png')
+    }
+    assert '</html>' in (out / 'report.html').read_text(encoding='utf-8')
+
+
+@pytest.fixture(scope='module')
+def paper_report(tmp_path_factory):
+    out = tmp_path_factory.mktemp('paper')
+    assert main(['--paper', '--out', str(out), '--quiet', '--no-figures']) == 0
+    return out
+
+
+def test_paper_alone(paper_report):
+    check_contract(paper_report, paper.TABLES, figures=False)
+    for name in paper.TABLES:
+        again = pd.read_csv(paper_report / f'{name}.csv', index_col=0)
+        pd.testing.assert_frame_equal(again, paper.read(name))
+    failed = pd.read_csv(paper_report / 'table1_cifar100_failed.csv')
+    # 67.30 - min(Q75 - Q25, 3) = 64.3 for AlexNet: LARS at 64.35 is above it, NovoGrad below
+    alex = failed[failed['column'] == 'AlexNet']
+    assert set(alex['threshold'].round(6)) == {64.3}
+    assert 'NovoGrad' in set(alex['optimizer']) and 'LARS' not in set(alex['optimizer'])
+    ranks = pd.read_csv(paper_report / 'rankings.csv', index_col=0)['overall']
+    assert ranks[['LAMB', 'AdamW', 'Adan']].tolist() == [1, 2, 3]
+
+
+def test_runs_beside_the_paper(run_report):
+    check_contract(run_report, ['table1_cifar100', 'table3_coco', 'table1_cifar100_paper'])
+    values = pd.read_csv(run_report / 'table1_cifar100.csv', index_col=0)
+    assert values.shape == (5, 3)
+    cells = pd.read_csv(run_report / 'table3_coco_cells.csv')
+    row = cells.set_index(['column', 'optimizer']).loc['det R-50 (SGD)', 'SGD']
+    assert (row['value'], row['paper'], round(row['difference'], 9)) == (36.6, 36.6, 0)
+    names_ = {p.stem for p in (run_report / 'figures').glob('*.svg')}
+    layers_ = {f'layers_{metric}' for metric in layers.METRICS} | {'alpha'}
+    for stem in {kind.stem for kind in figures.KINDS} | layers_:
+        assert f'table1_cifar100_{stem}' in names_
+    assert 'table3_coco_transfer_det-R-50' in names_
+
+
+def test_diverged_is_written_not_dropped(tmp_path):
+    save(tmp_path / 'r', make_record('SGD', best=70.0))
+    save(tmp_path / 'r', make_record('LION', best=71.0, status='diverged'))
+    assert main([str(tmp_path / 'r'), '--out', str(tmp_path / 'o'), '--no-figures']) == 0
+    failed = pd.read_csv(tmp_path / 'o' / 'table1_cifar100_failed.csv')
+    assert failed.loc[0, ['optimizer', 'value']].tolist() == ['LION', 'diverged']
+    assert 'diverged' in (tmp_path / 'o' / 'table1_cifar100.csv').read_text()
+
+
+def test_broken_record_is_named_and_the_status_is_1(tmp_path, capsys):
+    save(tmp_path / 'r', make_record('SGD'))
+    (tmp_path / 'r' / 'broken').mkdir()
+    (tmp_path / 'r' / 'broken' / 'run.json').write_text('{')
+    arguments = [str(tmp_path / 'r'), '--out', str(tmp_path / 'o'), '--no-figures']
+    for _ in range(2):  # the second report finds nothing changed, and says it again
+        assert main(arguments) == 1
+        assert 'broken/run.json' in capsys.readouterr().err
+    assert pd.read_csv(tmp_path / 'o' / 'table1_cifar100.csv').shape == (1, 2)
+
+
+def test_unchanged_report_is_left_alone_and_a_changed_one_is_not(tmp_path, capsys):
+    place = save(tmp_path / 'r', make_record('SGD', best=70.0))
+    arguments = [str(tmp_path / 'r'), '--out', str(tmp_path / 'o'), '--no-figures']
+    page = tmp_path / 'o' / 'report.html'
+
+    def made():
+        assert main(arguments) == 0
+        return 'nothing changed' not in capsys.readouterr().out
+
+    assert made() and not made()
+    make_record('SGD', best=75.0).save(place)
+    assert made()
+    assert '75' in (tmp_path / 'o' / 'table1_cifar100.csv').read_text()
+    page.unlink()
+    assert made() and page.exists()
+    arguments += ['--gamma', '1']
+    assert made() and not made()
+    (tmp_path / 'o' / upkeep.MANIFEST).write_text('[]')
+    assert made()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['nowhere', '--out', 'o'], 'nowhere: no such file'),
+        (['--out', 'o'], 'no run.json found'),
+        (['--paper', '--out', 'o', '--gamma', '-1'], 'gamma -1'),
+        (['--paper', '--out', 'o', '--weights', '0', '0', '0', '0'], 'weights'),
+        (['missing.csv', '--out', 'o'], 'missing.csv'),
+        (['--paper', '--recommend', 'R-5O'], "backbone 'R-5O'; did you mean R-50"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and message in said and said.count('\n') == 1
+
+
+def test_user_csv(tmp_path):
+    path = tmp_path / 'mine.csv'
+    path.write_text('optimizer,R-50,Net\nSGD,80,70\nMuon,79,\nLION,60,69\n')
+    assert main([str(path), '--out', str(tmp_path / 'o')]) == 0
+    check_contract(tmp_path / 'o', ['mine'])
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'task', 'expected'),
+    [
+        ('DeiT-S', 'classification', 'Adan'),
+        ('R-50', 'detection', 'LAMB'),
+        ('TNX-T', 'pose', 'Adan'),
+    ],
+)
+def test_recommend_from_the_paper(capsys, backbone, task, expected):
+    assert main(['--recommend', backbone, '--task', task]) == 0
+    said = capsys.readouterr().out
+    assert [line[:2] for line in said.splitlines() if line[:1].isdigit()] == ['1.', '2.', '3.']
+    assert expected in said
+
+
+def test_recommend_takes_own_runs_and_their_settings(tmp_path, capsys):
+    for optimizer, best in (('SGD', 85.0), ('AdamW', 70.0), ('LAMB', 71.0), ('Adan', 72.0)):
+        save(tmp_path, make_record(optimizer, 'DeiT-S', lr=0.07, weight_decay=0.003, best=best))
+    assert main([str(tmp_path), '--recommend', 'deit-s']) == 0
+    first = next(s for s in capsys.readouterr().out.splitlines() if s.startswith('1.'))
+    assert 'SGD' in first and 'lr 0.07' in first and '0.003' in first and 'your best run' in first
+
+
+def test_known_rates_are_of_known_optimizers():
+    from bocb_mm.report.recommend import KNOWN_RATES
+
+    assert {o for _, o in KNOWN_RATES} <= set(names.OPTIMIZERS)
+
+
+def test_no_torch_no_mmengine(tmp_path):
+    """A whole report in a process where neither can be imported."""
+    program = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.split('.')[0] in ('torch', 'mmengine', 'mmcv', 'torchvision'):
+            raise ImportError('refused: ' + name)
+sys.meta_path.insert(0, Refuse())
+sys.path.insert(0, {str(ROOT)!r})
+from bocb_mm.report.cli import main
+sys.exit(main(['--paper', '--out', {str(tmp_path)!r}, '--no-figures']))
+"""
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'report.html').exists()
+
+
+def test_figures_do_not_change_the_users_matplotlib(run_report):
+    import matplotlib
+
+    assert matplotlib.rcParams['font.size'] == matplotlib.rcParamsDefault['font.size']
