@@ -42,7 +42,7 @@ def toy():
     return Toy, Data
 
 
-def run(toy, work_dir, hook=None, epochs=2, by_epoch=True, resume=False, model=None, **kwargs):
+def run(toy, work_dir, *hooks, epochs=2, by_epoch=True, resume=False, model=None, **kwargs):
     from mmengine.hooks import Hook
     from mmengine.runner import Runner
 
@@ -65,7 +65,7 @@ def run(toy, work_dir, hook=None, epochs=2, by_epoch=True, resume=False, model=N
         train_cfg=loop,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
-        custom_hooks=[Record(), *([hook] if hook else [])],
+        custom_hooks=[Record(), *hooks],
         randomness=dict(seed=0),
         default_scope='mmengine',
         experiment_name=f'{work_dir.name}{torch.randint(1 << 30, ()).item()}',
@@ -114,13 +114,17 @@ def test_iterations_layers_and_scalars(toy, tmp_path):
     assert '"backbone.3/entropy"' in next(tmp_path.rglob('scalars.json')).read_text()
 
 
-def test_an_error_of_its_own_is_reported_and_does_not_end_the_run(toy, tmp_path):
+def test_an_error_of_its_own_is_in_run_json_and_does_not_end_the_run(toy, tmp_path):
     (tmp_path / 'layer_metrics.csv').mkdir(parents=True)  # nothing can be written there
-    record = dict(type='bocb_mm.RunRecordHook', task='classification', metric='accuracy/top1')
-    runner, losses = run(toy, tmp_path, HOOK, epochs=1)
+    record = dict(
+        type='bocb_mm.RunRecordHook', task='classification', dataset='toy', backbone='toy',
+        metric='accuracy/top1',
+    )  # fmt: skip
+    _, losses = run(toy, tmp_path, HOOK, record, epochs=1)
     assert len(losses) == 4
-    told = runner.message_hub.get_info('bocb_mm/warnings')
-    assert any('no snapshot at iteration 4' in text for text in told), (told, record)
+    told = json.loads((tmp_path / 'run.json').read_text())
+    assert told['status'] == 'completed'
+    assert any('no snapshot at iteration 4' in text for text in told['warnings'])
 
 
 def test_not_finite_weights_are_rows_not_errors(toy, tmp_path):
