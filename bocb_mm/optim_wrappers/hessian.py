@@ -12,8 +12,8 @@ observations :math:`i` (pictures; anchors and classes; pixels of a heatmap) with
 is the diagonal of the Gauss-Newton matrix of L (Sophia, Liu et al. 2023, arXiv:2305.14342, section
 2.3; for a mean over B pictures it is B times the squared gradient of the sampled mean loss).
 
-- CrossEntropyLoss (mmpretrain, mmdet): categorical from softmax(z), with ``use_sigmoid`` Bernoulli
-  from sigmoid(z) per class. Smoothed, mixed and multi-label targets have the same matrix.
+- CrossEntropyLoss (mmpretrain, mmdet), LabelSmoothLoss: categorical from softmax(z), with
+  ``use_sigmoid`` Bernoulli from sigmoid(z) per class. Smoothed, mixed and multi-label targets have the same matrix.
 - FocalLoss (mmdet): Bernoulli from sigmoid(z) per anchor and class. The focal loss is no negative
   log-likelihood; what counts is its gradient at the sampled label minus the mean of that gradient,
   :math:`(L'_0 - L'_1)(p - \hat y)`, which for cross entropy itself is :math:`p - \hat y`.
@@ -155,6 +155,12 @@ def _cross_entropy(module: Any, call: Mapping[str, Any], generator: torch.Genera
     return categorical(logits, weight, norm, generator), 'categorical'
 
 
+def _label_smooth(module: Any, call: Mapping[str, Any], generator: torch.Generator) -> _Sampled:
+    # It calls ``ce.forward`` past the hooks of ``ce`` (mmpretrain 1.2.0), so it is tapped itself.
+    sampled = _cross_entropy(module.ce, call, generator)
+    return sampled and (sampled[0] * math.sqrt(module.loss_weight), sampled[1])
+
+
 def _focal(module: Any, call: Mapping[str, Any], generator: torch.Generator) -> _Sampled:
     logits, weight = call['pred'], call.get('weight')
     norm = _norm(module, call, logits.numel())
@@ -186,6 +192,7 @@ def _simcc(module: Any, call: Mapping[str, Any], generator: torch.Generator) -> 
 
 _SAMPLERS: dict[str, _Sampler] = {
     'mmpretrain.CrossEntropyLoss': _cross_entropy,
+    'mmpretrain.LabelSmoothLoss': _label_smooth,
     'mmdet.CrossEntropyLoss': _cross_entropy,
     'mmdet.FocalLoss': _focal,
     'mmpose.KeypointMSELoss': _keypoint_mse,
@@ -225,9 +232,11 @@ class SampledLosses:
 def sampled_losses(model: nn.Module, generator: torch.Generator) -> Iterator[SampledLosses]:
     """Collect sampled losses from every loss module that a forward inside the block calls."""
     found, handles = SampledLosses(), []
+    inner: set[nn.Module] = set()  # parts of a loss that is tapped as a whole
     for module in model.modules():
         sampler = sampler_of(module)
-        if sampler is not None:
+        if sampler is not None and module not in inner:
+            inner.update(module.modules())
 
             def tap(m: Any, args: Any, kwargs: Any, _sample: _Sampler = sampler) -> None:
                 call = inspect.signature(m.forward).bind(*args, **kwargs).arguments

@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.functional import hessian as torch_hessian
 
-from bocb_mm.optim_wrappers.hessian import bernoulli, categorical, focal_modulation, gaussian
+from bocb_mm.optim_wrappers.hessian import (
+    bernoulli,
+    categorical,
+    focal_modulation,
+    gaussian,
+    sampled_losses,
+)
 
 DRAWS = 20_000
 
@@ -123,3 +129,89 @@ def test_focal_modulation_is_the_difference_of_the_gradients(gamma, alpha):
     torch.testing.assert_close(got, gradient(0.0) - gradient(1.0), rtol=1e-5, atol=1e-6)
     if gamma == 0 and alpha == 0.5:  # half of cross entropy, whose gradients differ by 1
         torch.testing.assert_close(got, torch.full_like(got, 0.5))
+
+
+def real_losses():
+    """The loss modules themselves: (module, call(logits, n), factor for DRAWS blocks in one call).
+
+    ``n`` pictures of 4 outputs; the targets are any, for the Hessian does not depend on them.
+    """
+    from mmdet.models.losses import CrossEntropyLoss as DetCE
+    from mmpose.models.losses import KeypointMSELoss, KLDiscretLoss
+    from mmpretrain.models.losses import CrossEntropyLoss, LabelSmoothLoss
+
+    def labels(z):
+        return torch.arange(len(z)) % 4
+
+    def soft(z):
+        return torch.full_like(z, 0.25)
+
+    def rows(z):
+        return WEIGHT.repeat(len(z) // 5)
+
+    return {
+        'cross entropy': (
+            CrossEntropyLoss(loss_weight=2.0),
+            lambda m, z: m(z, labels(z), avg_factor=5),
+            1,
+        ),
+        'soft labels': (CrossEntropyLoss(use_soft=True), lambda m, z: m(z, soft(z)), DRAWS),
+        'label smoothing': (
+            LabelSmoothLoss(label_smooth_val=0.1, num_classes=4, loss_weight=2.0),
+            lambda m, z: m(z, labels(z), avg_factor=5),
+            1,
+        ),
+        'bce, rsb': (
+            CrossEntropyLoss(use_sigmoid=True),
+            lambda m, z: m(z, soft(z), avg_factor=5),
+            1,
+        ),
+        'mmdet, weighted': (
+            DetCE(loss_weight=0.5),
+            lambda m, z: m(z, labels(z), rows(z), avg_factor=3),
+            1,
+        ),
+        'mmdet, sigmoid': (
+            DetCE(use_sigmoid=True),
+            lambda m, z: m(z, labels(z), rows(z), avg_factor=3),
+            1,
+        ),
+        'heatmap': (
+            KeypointMSELoss(use_target_weight=True, loss_weight=3.0),
+            lambda m, z: m(z[:, :, None, None], soft(z)[:, :, None, None], rows(z)[:, None].expand(-1, 4)),
+            DRAWS,
+        ),
+        'simcc': (
+            KLDiscretLoss(beta=2.0, use_target_weight=True),
+            lambda m, z: m((z[:, None], z[:, None]), (soft(z)[:, None],) * 2, rows(z)[:, None]),
+            1,
+        ),
+    }  # fmt: skip
+
+
+def test_real_loss_modules_give_their_own_hessian(linear):
+    """Through the taps, with each module's own weight, normaliser and reduction."""
+    x, w = linear
+    for name, (module, call, factor) in real_losses().items():
+        exact = diagonal(lambda v, m=module, c=call: c(m, x @ v.T), w)
+
+        def sample(z, generator, m=module, c=call):
+            with sampled_losses(m, generator) as found:
+                c(m, z)
+            return found.total
+
+        got = estimate(sample, x, w) * factor
+        error = (got - exact).abs() / (0.06 * exact.abs() + 1e-3 * exact.abs().max())
+        assert (error <= 1).all(), (name, got, exact)
+
+
+def test_losses_that_cannot_be_sampled():
+    """Class weights make the loss depend on the true label; the caller then falls back."""
+    from mmpretrain.models.losses import AsymmetricLoss, CrossEntropyLoss
+
+    generator = torch.Generator()
+    for module in (CrossEntropyLoss(class_weight=[1.0, 2.0]), AsymmetricLoss()):
+        with sampled_losses(module, generator) as found:
+            target = torch.tensor([0, 1]) if hasattr(module, 'use_soft') else torch.eye(2)
+            module(torch.zeros(2, 2, requires_grad=True), target)
+        assert found.total is None and not found.kinds
