@@ -13,7 +13,8 @@ is the diagonal of the Gauss-Newton matrix of L (Sophia, Liu et al. 2023, arXiv:
 2.3; for a mean over B pictures it is B times the squared gradient of the sampled mean loss).
 
 - CrossEntropyLoss (mmpretrain, mmdet), LabelSmoothLoss: categorical from softmax(z), with
-  ``use_sigmoid`` Bernoulli from sigmoid(z) per class. Smoothed, mixed and multi-label targets have the same matrix.
+  ``use_sigmoid`` Bernoulli from sigmoid(z) per class. Smoothed, mixed and multi-label targets have
+  the same matrix.
 - FocalLoss (mmdet): Bernoulli from sigmoid(z) per anchor and class. The focal loss is no negative
   log-likelihood; what counts is its gradient at the sampled label minus the mean of that gradient,
   :math:`(L'_0 - L'_1)(p - \hat y)`, which for cross entropy itself is :math:`p - \hat y`.
