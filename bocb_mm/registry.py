@@ -36,6 +36,7 @@ class CatalogRegistry(Registry):
             UnknownNameError: Nobody knows the name.
         """
         self.import_from_location()
+        key = key.removeprefix(f'{SCOPE}.')  # asked by our own registry's build
         if key in self.module_dict:
             return self.module_dict[key]
         for name, entry in self.module_dict.items():
@@ -61,9 +62,7 @@ def _child(name: str, parent: Registry, *locations: str) -> CatalogRegistry:
 
 
 OPTIMIZERS = _child('optimizer', mmengine_registry.OPTIMIZERS, 'bocb_mm.optimizers.register')
-OPTIM_WRAPPERS = _child(
-    'optim wrapper', mmengine_registry.OPTIM_WRAPPERS, 'bocb_mm.optim_wrappers'
-)
+OPTIM_WRAPPERS = _child('optim wrapper', mmengine_registry.OPTIM_WRAPPERS, 'bocb_mm.optim_wrappers')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optim wrapper constructor',
     mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS,
