@@ -223,5 +223,6 @@ def test_adaptation_is_by_group_and_not_by_decay(name):
             moved[adapt, wd] = (p.detach() - start).norm() / start.norm()
     expected = 0.1 if name == 'LAMB' else 0.1 * 0.001  # lr, times the trust coefficient
     assert moved[True, 0.0].item() == pytest.approx(expected, rel=1e-6)
-    assert moved[True, 0.1].item() == pytest.approx(expected, rel=0.2)
+    # LARS divides by |g| + wd |p|, which is at least |g + wd p|
+    assert 0.3 * expected < moved[True, 0.1].item() <= expected * (1 + 1e-6)
     assert moved[False, 0.0].item() != pytest.approx(expected, rel=0.2)

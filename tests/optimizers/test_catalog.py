@@ -1,0 +1,211 @@
+"""The catalog: rows, defaults, grids, lookups, strictness, registration, the other libraries."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import bocb_mm.optimizers as optimizers
+from bocb_mm.errors import UserError
+from bocb_mm.optimizers.catalog import SPECS
+from bocb_mm.optimizers.libraries import REFUSED, pytorch_optimizer, timm_optimizer
+from bocb_mm.optimizers.spec import DECAYS, TASKS
+
+PAPER = {  # Table 1 and section 2.2
+    'a': ['SGD', 'SGDP', 'LION'],
+    'b': ['Adam', 'Adamax', 'NAdam', 'AdamW', 'LAMB', 'RAdam', 'AdamP', 'Adan'],
+    'c': ['AdaBound', 'LARS', 'AdaFactor', 'AdaBelief', 'NovoGrad', 'Sophia'],
+    'd': ['AdaGrad', 'AdaDelta', 'RMSProp'],
+}
+CELLS = [('classification', r) for r in optimizers.RECIPES if r not in TASKS]
+CELLS += [('classification', None), ('detection', None), ('pose', None)]
+ROWS = pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.name)
+
+
+def test_names_and_categories_are_the_papers():
+    assert optimizers.list_optimizers() == sum(PAPER.values(), [])
+    for category, names in PAPER.items():
+        assert optimizers.list_optimizers(category=category) == names
+    assert optimizers.list_optimizers('ADA*', category='B') == [
+        'Adam',
+        'Adamax',
+        'AdamW',
+        'AdamP',
+        'Adan',
+    ]
+
+
+@ROWS
+def test_row_is_complete(spec):
+    assert spec.decay in DECAYS and spec.paper and spec.reference and spec.why
+    arguments = inspect.signature(spec.cls).parameters
+    assert 'foreach' in arguments and 'compile' in arguments
+    for key, value in spec.fixed.items():
+        assert arguments[key].default == value, f'{key}: the class has another default'
+    assert set(spec.sourced) <= set(optimizers.RECIPES)
+
+
+@ROWS
+def test_defaults_build_and_grids_surround_them(spec):
+    for task, recipe in CELLS:
+        settings = spec.defaults_for(task, recipe)
+        optimizer = optimizers.build_optimizer(spec.name, [nn.Parameter(torch.ones(1))], **settings)
+        assert optimizer.param_groups[0]['lr'] == settings['lr'] > 0
+        start = spec.default(task, recipe)
+        assert start.source and start.sourced == (not start.source.startswith('extrapolated'))
+        grid = spec.search_grid(task, recipe)
+        for key in ('lr', 'weight_decay'):
+            values = grid[key]
+            assert len(values) == 5 and list(values) == sorted(set(values))
+            assert values.index(settings[key]) == (2 if settings[key] else 0)
+        wider = spec.search_grid(task, recipe, n=7)
+        assert set(grid['lr']) < set(wider['lr'])
+        assert set(grid['weight_decay']) < set(wider['weight_decay'])
+
+
+# Table A3 and the lists of the paper's code base and of the MM configs (shared/specs/optimizers.md)
+SOURCED = {
+    ('SGD', 'pytorch'): (0.1, 1e-4),
+    ('AdamW', 'deit'): (1e-3, 0.05),
+    ('AdamW', 'convnext-cifar'): (1e-3, 0.05),
+    ('LAMB', 'rsb-a2'): (5e-3, 0.02),
+    ('LAMB', 'rsb-a3'): (8e-3, 0.02),
+    ('LAMB', 'rsb-a2-cifar'): (5e-3, 0.02),
+    ('Adan', 'rsb-a2'): (0.03, 0.02),
+    ('Adam', 'pytorch-cifar'): (1e-3, 0.0),
+    ('AdaBelief', 'detection'): (1e-4, 1e-4),
+    ('SGD', 'detection'): (0.01, 1e-4),
+    ('Adam', 'pose'): (5e-4, 0.0),
+    ('AdamW', 'pose'): (5e-4, 0.1),
+}
+
+
+@pytest.mark.parametrize(('name', 'recipe'), SOURCED)
+def test_sourced_defaults(name, recipe):
+    task, recipe_or_none = (recipe, None) if recipe in TASKS else ('classification', recipe)
+    start = optimizers.get_spec(name).default(task, recipe_or_none)
+    assert (start.lr, start.weight_decay, start.sourced) == (*SOURCED[name, recipe], True)
+
+
+def test_wrong_names_are_named():
+    p = [nn.Parameter(torch.ones(1))]
+    wrong = {
+        'AdamW': lambda: optimizers.get_spec('adanw'),
+        'weight_decay': lambda: optimizers.build_optimizer('LARS', p, weigth_decay=1),
+        'betas': lambda: optimizers.AdamW(p, beta=(0.9, 0.99)),
+        'detection': lambda: optimizers.get_spec('SGD').default('detecton'),
+        'rsb-a2': lambda: optimizers.get_spec('SGD').default('classification', 'rsb_a4'),
+        'one of a, b, c, d': lambda: optimizers.list_optimizers(category='e'),
+    }
+    for expected, call in wrong.items():
+        with pytest.raises(UserError, match=expected):
+            call()
+    with pytest.raises(TypeError):
+        optimizers.build_optimizer('AdamW', p, weigth_decay=1)
+
+
+@pytest.mark.parametrize(
+    ('name', 'settings'),
+    [
+        ('LARS', {'lr': -1}),
+        ('LION', {'betas': (0.9,)}),
+        ('LAMB', {'betas': (0.9, 1.0)}),
+        ('Sophia', {'hessian': 'hutchinson'}),
+        ('AdaBound', {'gamma': 0}),
+        ('SGDP', {'momentum': 1.0}),
+        ('AdaFactor', {'decay_rate': 0.8}),
+    ],
+)
+def test_values_out_of_range_are_refused(name, settings):
+    with pytest.raises(UserError, match=next(iter(settings))):
+        optimizers.build_optimizer(name, [nn.Parameter(torch.ones(1))], **settings)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_name_or_a_clear_error(text):
+    try:
+        assert optimizers.get_spec(text).name.lower() == text.lower()
+    except UserError as error:
+        assert '\n' not in str(error) or '\n' in text
+
+
+def test_table_has_every_row():
+    table = optimizers.catalog_table()
+    assert all(f'| {spec.name} |' in table for spec in SPECS)
+
+
+def test_plain_pytorch_is_enough(root):
+    code = (
+        'import sys; sys.modules["mmengine"] = None; import bocb_mm.optimizers as o, torch;'
+        'o.build_optimizer("LARS", [torch.nn.Parameter(torch.ones(1))])'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=root, timeout=120)
+
+
+def test_registry_builds_every_row_and_refuses_misspelt():
+    from mmengine.registry import OPTIMIZERS
+
+    p = nn.Parameter(torch.ones(2, 2))
+    for spec in SPECS:
+        for name in (spec.name, spec.name.lower()):
+            cfg = {'type': f'bocb_mm.{name}', 'params': [p], 'lr': 0.1}
+            assert type(OPTIMIZERS.build(cfg)) is spec.cls
+    with pytest.raises(TypeError, match='weight_decay'):
+        OPTIMIZERS.build({'type': 'bocb_mm.Adan', 'params': [p], 'weigth_decay': 0.1})
+
+
+LIBRARY_NAMES = [
+    'timm.muon',
+    'timm.mars',
+    'timm.adopt',
+    'timm.sgd',
+    'pytorch_optimizer.muon',
+    'pytorch_optimizer.SOAP',
+    'pytorch_optimizer.prodigy',
+    'pytorch_optimizer.ademamix',
+    'pytorch_optimizer.schedulefreeadamw',
+]
+
+
+@pytest.mark.parametrize('name', LIBRARY_NAMES)
+def test_library_optimizers_lower_a_loss(name):
+    from mmengine.registry import OPTIMIZERS
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    cfg = {'type': f'bocb_mm.{name}', 'params': model.parameters(), 'lr': 0.01}
+    if 'prodigy' in name:
+        cfg['lr'] = 1.0
+    optimizer = OPTIMIZERS.build(cfg)
+    if 'schedulefree' in name:
+        assert callable(optimizer.eval)
+        optimizer.train()
+    x = torch.randn(32, 4)
+    losses = []
+    for _ in range(100):
+        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_library_names_are_checked():
+    p = nn.Parameter(torch.ones(2, 2))
+    with pytest.raises(UserError, match='muon'):
+        timm_optimizer('muonn')
+    with pytest.raises(UserError, match='closure'):
+        pytorch_optimizer('LBFGS')
+    with pytest.raises(UserError, match='weight_decay'):
+        pytorch_optimizer('soap')(params=[p], weigth_decay=1)
+    import timm.optim
+    from pytorch_optimizer import get_supported_optimizers
+
+    assert set(REFUSED['timm']) <= set(timm.optim.list_optimizers())
+    assert set(REFUSED['pytorch_optimizer']) <= set(get_supported_optimizers())

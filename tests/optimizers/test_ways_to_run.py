@@ -1,0 +1,119 @@
+"""Dispatches, memory and compilation of a step."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import bocb_mm.optimizers as optimizers
+from bocb_mm.errors import UserError
+
+from .models import data, difference, groups_of, make, train
+from .table import CASES
+
+
+class Dispatches(TorchDispatchMode):
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, out))
+        self.count += any(isinstance(t, torch.Tensor) and t.numel() > 1 for t in leaves)
+        return out
+
+
+def network(depth):
+    """Kernels of the kinds of ResNet-50 and their norms, many or few."""
+    torch.manual_seed(0)
+    shapes = [(8, 4, 3, 3), (8,), (8,), (16, 8, 1, 1), (16,), (10, 16)] * depth
+    params = [nn.Parameter(torch.randn(s)) for s in shapes]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    return params
+
+
+def count(name, params):
+    optimizer = optimizers.build_optimizer(name, params, lr=1e-3, weight_decay=0.1, foreach=True)
+    optimizer.step()
+    optimizer.step()
+    with Dispatches() as counter:
+        optimizer.step()
+    return counter.count
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_dispatches_are_few_and_do_not_grow_with_the_parameters(name):
+    few, many = count(name, network(2)), count(name, network(20))
+    assert few == many
+    assert many <= (25 if optimizers.get_spec(name).elementwise else 60)
+
+
+def peak(step):
+    """Largest sum of what a step allocates and has not freed, in bytes."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        step()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == '[memory]']
+    now = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+OWN = [n for n in CASES if optimizers.get_spec(n).implementation == 'bocb_mm']
+
+
+@pytest.mark.parametrize('foreach', [None, True])
+@pytest.mark.parametrize('name', OWN)
+def test_a_step_takes_one_buffer_at_most(name, foreach):
+    params = [nn.Parameter(torch.randn(64, 32, 3, 3)) for _ in range(12)]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    optimizer = optimizers.build_optimizer(name, params, lr=1e-3, weight_decay=0.1, foreach=foreach)
+    optimizer.step()
+    optimizer.step()
+    size = sum(p.numel() * 4 for p in params)
+    assert peak(optimizer.step) < 1.1 * size
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    """``torch.compile`` without code generation; counts the graphs that it makes."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    counter = CompileCounterWithBackend('aot_eager')
+    compile = torch.compile
+    monkeypatch.setattr(torch, 'compile', lambda f: compile(f, backend=counter))
+    torch._dynamo.reset()
+    yield counter
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_compiled_once_whatever_rate_and_step(name, compilations):
+    case = CASES[name]
+    models, counts = [], []
+    for settings in ({}, {'compile': True}):
+        model = make('cnn')
+        groups = groups_of(model, case.lr, 0.05)
+        optimizer = optimizers.build_optimizer(name, groups, **settings)
+        if name == 'Sophia':
+            optimizer.update_hessian = lambda batch_size: None
+        rates = [g['lr'] for g in groups]
+        batches = data(8)
+        for i, batch in enumerate(batches):
+            train(model, optimizer, [batch], rates, i, 8)
+            counts.append(compilations.frame_count)
+        models.append(model)
+    # torch's own lazily made state may cost one graph for the first step and one for the rest
+    assert counts[7] == 0 and 1 <= counts[10] == counts[15] <= 3
+    assert difference(models[1], models[0]) < 1e-8
+
+
+def test_foreach_and_compile_exclude_each_other():
+    p = nn.Parameter(torch.ones(2))
+    for name in ('AdamW', 'LARS'):
+        with pytest.raises(UserError, match='choose one'):
+            optimizers.build_optimizer(name, [p], foreach=True, compile=True)

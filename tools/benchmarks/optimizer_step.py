@@ -1,0 +1,264 @@
+"""Time, dispatches and memory of an optimizer step, ours beside torch's, timm's and pytorch_optimizer's.
+
+Usage::
+
+    python tools/benchmarks/optimizer_step.py                     # writes docs/optimizers_benchmark.md
+    python tools/benchmarks/optimizer_step.py --only LARS LAMB --rounds 5 --out /dev/stdout
+
+All contestants of one optimizer and fused AdamW take turns, so that a busy machine slows them alike:
+compare ratios. Gradients are random, weight decay is on, every group has the same settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import bocb_mm.optimizers as optimizers
+from bocb_mm.errors import one_line_errors
+
+SETTINGS = {'lr': 1e-3, 'weight_decay': 1e-2}
+# The same algorithm in the libraries: name there, and the arguments that make it the same.
+TORCH = {
+    'SGD': ('SGD', {'momentum': 0.9}),
+    'Adam': ('Adam', {}),
+    'Adamax': ('Adamax', {}),
+    'NAdam': ('NAdam', {}),
+    'AdamW': ('AdamW', {}),
+    'RAdam': ('RAdam', {'decoupled_weight_decay': True}),
+    'AdaGrad': ('Adagrad', {}),
+    'AdaDelta': ('Adadelta', {}),
+    'RMSProp': ('RMSprop', {}),
+}
+TIMM = {
+    'SGDP': ('sgdp', {'momentum': 0.9}),
+    'LION': ('lion', {}),
+    'LAMB': ('lamb', {}),
+    'AdamP': ('adamp', {}),
+    'Adan': ('adan', {}),
+    'LARS': ('lars', {'momentum': 0.9}),
+    'AdaFactor': ('adafactor', {'scale_parameter': False}),
+    'AdaBelief': ('adabelief', {'eps': 1e-8, 'rectify': False}),
+    'NovoGrad': ('novograd', {}),
+}
+OTHER = {
+    'SGDP': ('sgdp', {'momentum': 0.9}),
+    'LION': ('lion', {}),
+    'Adamax': ('adamax', {}),
+    'RAdam': ('radam', {}),
+    'AdamP': ('adamp', {}),
+    'LAMB': ('lamb', {}),
+    'Adan': ('adan', {}),
+    'AdaBound': ('adabound', {}),
+    'LARS': ('lars', {}),
+    'AdaFactor': (
+        'adafactor',
+        {'betas': (None, 0.999), 'scale_parameter': False, 'relative_step': False},
+    ),
+    'AdaBelief': ('adabelief', {'eps': 1e-8}),
+    'NovoGrad': ('novograd', {}),
+    'AdaDelta': ('adadelta', {}),
+}
+
+
+class Dispatches(TorchDispatchMode):
+    """Counts ATen dispatches that touch a tensor of more than one element, views included."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Count and pass on."""
+        out = function(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, out))
+        self.count += any(isinstance(t, torch.Tensor) and t.numel() > 1 for t in leaves)
+        return out
+
+
+def shapes_of(model: str) -> list[torch.Size]:
+    """Shapes of all parameters of ``'ResNet-50'`` or ``'DeiT-S'``."""
+    if model == 'ResNet-50':
+        import torchvision
+
+        with torch.device('meta'):
+            network = torchvision.models.resnet50()
+    else:
+        import timm
+
+        with torch.device('meta'):
+            network = timm.create_model('deit_small_patch16_224')
+    return [p.shape for p in network.parameters()]
+
+
+def make_parameters(shapes: list[torch.Size]) -> list[torch.nn.Parameter]:
+    """Random parameters with random gradients."""
+    torch.manual_seed(0)
+    parameters = [torch.nn.Parameter(torch.randn(s) * 0.05) for s in shapes]
+    for p in parameters:
+        p.grad = torch.randn_like(p) * 0.01
+    return parameters
+
+
+def contestants(name: str) -> dict[str, Callable[[Any], torch.optim.Optimizer]]:
+    """Builders by label: ours, and what the libraries have of the same algorithm."""
+
+    def ours(**how: Any) -> Callable[[Any], torch.optim.Optimizer]:
+        return lambda params: optimizers.build_optimizer(name, params, **SETTINGS, **how)
+
+    found = {'ours': ours(), 'ours foreach': ours(foreach=True)}
+    if name in TORCH:
+        key, more = TORCH[name]
+        cls = getattr(torch.optim, key)
+        found['torch loop'] = lambda p: cls(p, foreach=False, **SETTINGS, **more)
+        found['torch foreach'] = lambda p: cls(p, foreach=True, **SETTINGS, **more)
+        if name in ('SGD', 'Adam', 'AdamW', 'AdaGrad'):
+            found['torch fused'] = lambda p: cls(p, fused=True, **SETTINGS, **more)
+    if name in TIMM:
+        from timm.optim import get_optimizer_class
+
+        timm_key, timm_more = TIMM[name]
+        timm_cls = get_optimizer_class(timm_key, bind_defaults=False)
+        found['timm'] = lambda p: timm_cls(p, **SETTINGS, **timm_more)
+    if name in OTHER:
+        from pytorch_optimizer import load_optimizer
+
+        other_key, other_more = OTHER[name]
+        other_cls = load_optimizer(other_key)
+        found['pytorch_optimizer'] = lambda p: other_cls(p, **SETTINGS, **other_more)
+        found['pytorch_optimizer loop'] = lambda p: other_cls(
+            p, **SETTINGS, **{**other_more, 'foreach': False}
+        )
+    return found
+
+
+def milliseconds(steps: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median time of each, taking turns."""
+    taken: dict[str, list[float]] = {label: [] for label in steps}
+    for _ in range(rounds):
+        for label, step in steps.items():
+            start = time.perf_counter()
+            step()
+            taken[label].append(1e3 * (time.perf_counter() - start))
+    return {label: statistics.median(times) for label, times in taken.items()}
+
+
+def peak_extra(step: Callable[[], Any]) -> int:
+    """Peak of the memory that a step takes beyond what stood before, in bytes."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        step()
+    current = peak = 0
+    events = profile.profiler.kineto_results.events()
+    for event in sorted((e for e in events if e.name() == '[memory]'), key=lambda e: e.start_ns()):
+        current += event.nbytes()
+        peak = max(peak, current)
+    return peak
+
+
+def measure(name: str, shapes: list[torch.Size], rounds: int, compiled: bool) -> dict[str, Any]:
+    """Everything about one optimizer."""
+    parameters = make_parameters(shapes)
+    size = sum(p.numel() * p.element_size() for p in parameters)
+    fused = torch.optim.AdamW(parameters, fused=True, **SETTINGS)
+    built = {label: build(parameters) for label, build in contestants(name).items()}
+    if compiled:
+        built['ours compile'] = optimizers.build_optimizer(
+            name, parameters, **SETTINGS, compile=True
+        )
+    row: dict[str, Any] = {'name': name}
+    steps = {'AdamW fused': fused.step} | {k: v.step for k, v in built.items()}
+    for step in steps.values():
+        step()
+        step()
+    row['ms'] = milliseconds(steps, rounds)
+    for label in built:
+        if label != 'ours compile':
+            with Dispatches() as counter:
+                built[label].step()
+            row[f'dispatches {label}'] = counter.count
+    row['memory'] = peak_extra(built['ours'].step) / size
+    row['memory foreach'] = peak_extra(built['ours foreach'].step) / size
+    return row
+
+
+def table(rows: list[dict[str, Any]], compiled: bool) -> str:
+    """The results as Markdown."""
+    peers = ['torch loop', 'torch foreach', 'torch fused', 'timm', 'pytorch_optimizer']
+    head = ['optimizer', 'ours', 'ours foreach', *(['ours compile'] if compiled else []), *peers]
+    head += ['ours / fastest peer', 'ours / fused AdamW', 'memory', 'memory foreach']
+    if compiled:
+        head.insert(-2, 'compile / fused AdamW')
+    lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
+    for row in rows:
+        ms = row['ms']
+        both = {k: v for k, v in ms.items() if k.startswith('pytorch_optimizer')}
+        rivals = [v for k, v in ms.items() if k in peers or k in both]
+        cells = [row['name']]
+        for label in head[1 : len(peers) + 3 + compiled]:
+            best = min(both, key=both.__getitem__) if both and label in both else label
+            text = f'{ms[best]:.1f}' if best in ms else ''
+            if f'dispatches {label}' in row:
+                text += f' / {row[f"dispatches {label}"]}'
+            cells.append(text)
+        cells.append(f'{ms["ours"] / min(rivals):.2f}' if rivals else 'no peer')
+        cells.append(f'{ms["ours"] / ms["AdamW fused"]:.2f}')
+        if compiled:
+            cells.append(f'{ms["ours compile"] / ms["AdamW fused"]:.2f}')
+        cells += [f'{row["memory"]:.2f}', f'{row["memory foreach"]:.2f}']
+        lines.append('| ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def page(tables: dict[str, str], rounds: int) -> str:
+    """The page for the docs."""
+    import pytorch_optimizer
+    import timm
+
+    parts = [
+        '# Time, dispatches and memory of an optimizer step',
+        f'Written by `tools/benchmarks/optimizer_step.py` (torch {torch.__version__}, timm '
+        f'{timm.__version__}, pytorch_optimizer {pytorch_optimizer.__version__}, '
+        f'{torch.get_num_threads()} CPU threads, medians of {rounds} rounds in which all contestants '
+        'take turns). Cells: ms / ATen dispatches that touch a tensor of more than one element, '
+        "views included. `ours` is the device's default. `pytorch_optimizer`: the faster of its two "
+        'ways, dispatches of its default. Memory: peak beyond the state, in sizes of the parameters.',
+    ]
+    for model, text in tables.items():
+        parts += [f'## {model}', text]
+    return '\n\n'.join(parts) + '\n'
+
+
+@one_line_errors
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--out', type=Path, default=Path('docs/optimizers_benchmark.md'))
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='optimizers to measure')
+    parser.add_argument('--models', nargs='+', default=['ResNet-50', 'DeiT-S'])
+    parser.add_argument('--rounds', type=int, default=11)
+    parser.add_argument('--compile', action='store_true', help='compile=True too (minutes)')
+    args = parser.parse_args()
+    warnings.simplefilter('ignore')
+    names = [optimizers.get_spec(n).name for n in args.only or optimizers.list_optimizers()]
+    tables = {}
+    for model in args.models:
+        rows = []
+        for name in names:
+            rows.append(measure(name, shapes_of(model), args.rounds, args.compile))
+            print(model, name, {k: round(v, 1) for k, v in rows[-1]['ms'].items()}, flush=True)
+        tables[model] = table(rows, args.compile)
+    args.out.write_text(page(tables, args.rounds), encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
