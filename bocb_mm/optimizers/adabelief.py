@@ -23,8 +23,8 @@ class AdaBelief(MultiTensorOptimizer):
     ``eps`` enters the variance in every step, so it is no mere guard: with gradients near 1e-5 the
     step with 1e-8 is 350 times smaller than with 1e-16.
 
-    Departure from the authors' package: no rectification (``bocb_mm.timm.adabelief`` has it), and eps
-    1e-8, their setting for vision, where the package defaults to 1e-16.
+    Departure from the authors' package: no rectification (``bocb_mm.timm.adabelief`` has it), and
+    eps 1e-8, their setting for vision, where the package defaults to 1e-16.
 
     Args:
         params: Parameters or groups.

@@ -24,12 +24,13 @@ class AdaBound(MultiTensorOptimizer):
     ::
 
         m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  f = final_lr lr / base_lr
-        r = clip(lr sqrt(1-b2^t) / (1-b1^t) / (sqrt(v) + eps), f (1 - 1/(gamma t + 1)), f (1 + 1/(gamma t)))
+        r = lr sqrt(1-b2^t) / (1-b1^t) / (sqrt(v) + eps)
+        r = clip(r, f (1 - 1/(gamma t + 1)), f (1 + 1/(gamma t)))
         p = p (1 - lr weight_decay) - r m
 
-    ``base_lr`` is the group's rate when it was made. It is kept in the group, so that a schedule moves
-    the bounds along and a checkpoint keeps them. With ``base_lr`` 0, ``f`` is ``final_lr`` once the rate
-    is above 0.
+    ``base_lr`` is the group's rate when it was made. It is kept in the group, so that a schedule
+    moves the bounds along and a checkpoint keeps them. With ``base_lr`` 0, ``f`` is ``final_lr``
+    once the rate is above 0.
 
     Args:
         params: Parameters or groups.

@@ -25,9 +25,9 @@ class AdaFactor(RowSpaceMixin, MultiTensorOptimizer):
     Parameters of at most one dimension keep the full second moment.
 
     Three algorithms share the name. This is the paper's with an explicit rate (no relative step).
-    Departures from ``torch.optim.Adafactor`` and timm: kernels are factored as above, not over their
-    last two dimensions (3 x 3), and ``scale_parameter`` is an argument, off by default, so that ``lr``
-    means what it means for Adam.
+    Departures from ``torch.optim.Adafactor`` and timm: kernels are factored as above, not over
+    their last two dimensions (3 x 3), and ``scale_parameter`` is an argument, off by default, so
+    that ``lr`` means what it means for Adam.
 
     Args:
         params: Parameters or groups.
@@ -86,7 +86,7 @@ class AdaFactor(RowSpaceMixin, MultiTensorOptimizer):
         super().__init__(params, defaults, foreach, compile)
 
     def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
-        """``row``, ``col``: means of the second moment, or ``exp_avg_sq``; ``exp_avg`` with momentum."""
+        """``row``, ``col``: means of the second moment, or all of it; momentum ``exp_avg``."""
         state = {} if group['beta1'] is None else {'exp_avg': torch.zeros_like(p)}
         if p.dim() > 1:
             state['row'] = p.new_zeros(p.shape[0])

@@ -23,8 +23,8 @@ from bocb_mm.optimizers.strict import check_betas, check_common, require
 class AdamP(RowSpaceMixin, MultiTensorOptimizer):
     r"""AdamW whose step is projected where weights are scale-invariant.
 
-    ``u = m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps)``, projected as :mod:`.projection` says; parameters
-    of one dimension are left to AdamW.
+    ``u = m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps)``, projected as :mod:`.projection` says;
+    parameters of one dimension are left to AdamW.
 
     Args:
         params: Parameters or groups.

@@ -44,7 +44,8 @@ class Adan(MultiTensorOptimizer):
         >>> Adan([p], lr=0.5).step(); round(p.item(), 6)
         0.5
 
-    Source: Xie et al., TPAMI 2024, Algorithm 1; bias correction as in the authors' code (sail-sg/Adan).
+    Source: Xie et al., TPAMI 2024, Algorithm 1; bias correction as in the authors' code
+    (sail-sg/Adan).
     """
 
     statics = ('betas', 'no_prox', 'max_grad_norm')

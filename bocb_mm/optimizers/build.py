@@ -79,7 +79,8 @@ def build_optimizer(name: str, params: Iterable[Any], **kwargs: Any) -> torch.op
 def catalog_table() -> str:
     """The catalog as a Markdown table, one row an optimizer; the README's list is made of it."""
     lines = [
-        '| optimizer | category | weight decay | implementation | paper | CIFAR-100 | RetinaNet | pose |',
+        '| optimizer | category | weight decay | implementation | paper '
+        '| CIFAR-100 | RetinaNet | pose |',
         '|---|---|---|---|---|---|---|---|',
     ]
     for spec in SPECS:
@@ -92,7 +93,7 @@ def catalog_table() -> str:
     categories = '; '.join(f'{key}: {text}' for key, text in CATEGORIES.items())
     lines += [
         '',
-        f'Categories: {categories}. The last three columns are learning rate / weight decay to start '
-        'from; * marks those without a source, where the search decides.',
+        f'Categories: {categories}. The last three columns are learning rate / weight decay to '
+        'start from; * marks those without a source, where the search decides.',
     ]
     return '\n'.join(lines)

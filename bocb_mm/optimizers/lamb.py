@@ -22,9 +22,9 @@ class LAMB(MultiTensorOptimizer):
     r"""Adam with the step of each layer scaled to the norm of its weights.
 
     ``u = m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps) + weight_decay p;  p -= lr |p| / |u| u``,
-    with ratio 1 where either norm is 0. Which parameters take part is explicit and does not depend on
-    their decay: a group with ``adapt=False`` has ratio 1, and ``exclude_1d`` leaves parameters of at
-    most one dimension (norm, bias) without decay and with ratio 1.
+    with ratio 1 where either norm is 0. Which parameters take part is explicit and does not depend
+    on their decay: a group with ``adapt=False`` has ratio 1, and ``exclude_1d`` leaves parameters
+    of at most one dimension (norm, bias) without decay and with ratio 1.
 
     Args:
         params: Parameters or groups.
@@ -32,8 +32,8 @@ class LAMB(MultiTensorOptimizer):
         betas: Decay rates of the moments.
         eps: Added to the denominator.
         weight_decay: Inside the trust ratio.
-        max_grad_norm: Clip the global gradient norm to this inside the step; 0 does not clip. 1 is what
-            timm and mmpretrain do, and so what RSB's rates belong to; the paper does not clip.
+        max_grad_norm: Clip the global gradient norm to this inside the step; 0 does not clip. 1 is
+            what timm and mmpretrain do, and so what RSB's rates belong to; the paper does not clip.
         trust_clip: Ratio at most 1 (LAMBC).
         adapt: Whether the trust ratio applies; meant to be set by group.
         exclude_1d: See above.

@@ -20,8 +20,8 @@ class LARS(MultiTensorOptimizer):
         b = momentum b + r (g + weight_decay p);  p -= lr b
 
     Which parameters take part is explicit and does not depend on their decay: a group with
-    ``adapt=False`` has ratio 1, and ``exclude_1d`` leaves parameters of at most one dimension (norm,
-    bias) without decay and with ratio 1.
+    ``adapt=False`` has ratio 1, and ``exclude_1d`` leaves parameters of at most one dimension
+    (norm, bias) without decay and with ratio 1.
 
     Departure from the paper: the rate stands outside the buffer, as torch's SGD has it, so that a
     schedule acts at once (the paper's form is ``b = momentum b + lr r (...)``).
@@ -35,8 +35,9 @@ class LARS(MultiTensorOptimizer):
         eps: Added to the denominator of the ratio.
         nesterov: Look ahead along the buffer.
         adapt: Whether the trust ratio applies; meant to be set by group. ``adapt=False`` for all is
-            plain SGD with momentum, which is what LARS with its default arguments is in the code base
-            of the paper's authors (openmixup); whether the paper's rows were made so is not known.
+            plain SGD with momentum, which is what LARS with its default arguments is in the code
+            base of the paper's authors (openmixup); whether the paper's rows were made so is not
+            known.
         exclude_1d: See above.
         foreach: ``None`` chooses by device.
         compile: Compile the step.
@@ -46,7 +47,8 @@ class LARS(MultiTensorOptimizer):
         >>> LARS([p], lr=1.0).step(); round(p.item(), 6)
         1.998
 
-    Source: You et al., Large batch training of convolutional networks, arXiv 1708.03888, Algorithm 1.
+    Source: You et al., Large batch training of convolutional networks, arXiv 1708.03888, Algorithm
+    1.
     """
 
     elementwise = False

@@ -1,10 +1,10 @@
 """Every other optimizer: ``bocb_mm.timm.<name>`` and ``bocb_mm.pytorch_optimizer.<name>``.
 
 Names are those the libraries list (``timm.optim.list_optimizers()``,
-``pytorch_optimizer.get_supported_optimizers()``), without regard to case. Arguments are those of the
-library's class, checked strictly. An optimizer that a training loop without closure, without second
-derivatives and without access to the model cannot run is refused with the reason. Schedule-free
-optimizers have ``train()`` and ``eval()``, which the optimizer wrapper calls.
+``pytorch_optimizer.get_supported_optimizers()``), without regard to case. Arguments are those of
+the library's class, checked strictly. An optimizer that a training loop without closure, without
+second derivatives and without access to the model cannot run is refused with the reason.
+Schedule-free optimizers have ``train()`` and ``eval()``, which the optimizer wrapper calls.
 """
 
 from __future__ import annotations

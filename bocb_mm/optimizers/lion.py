@@ -15,8 +15,8 @@ class LION(MultiTensorOptimizer):
     """Evolved sign momentum with decoupled decay.
 
     ``p *= 1 - lr * weight_decay;  p -= lr * sign(b1 m + (1-b1) g);  m = b2 m + (1-b2) g``.
-    Every element moves by exactly ``lr``: take a rate 3-10 times below AdamW's and a decay 3-10 times
-    above.
+    Every element moves by exactly ``lr``: take a rate 3-10 times below AdamW's and a decay 3-10
+    times above.
 
     Args:
         params: Parameters or groups.

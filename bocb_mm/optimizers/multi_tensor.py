@@ -1,4 +1,4 @@
-"""Base of our own optimizers: one formula on lists of tensors, run in the way that suits the device.
+"""Base of our own optimizers: one formula on lists of tensors, run as suits the device.
 
 Three ways to run a step, all with the same numbers up to rounding:
 
@@ -15,8 +15,8 @@ How an optimizer is run is no part of its state: a checkpoint goes on in whateve
 that loads it was built.
 
 A gradient that holds NaN makes the weights NaN in the same step, at least where the gradient is; no
-optimizer hides it (``bocb_mm.DivergenceHook`` ends such a run). A parameter without gradient and one
-without elements are left alone. Sparse gradients and complex parameters are refused.
+optimizer hides it (``bocb_mm.DivergenceHook`` ends such a run). A parameter without gradient and
+one without elements are left alone. Sparse gradients and complex parameters are refused.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class MultiTensorOptimizer(StrictArguments, torch.optim.Optimizer):
 
     def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
         """The formula on a whole batch with few dispatches; by default :meth:`update`."""
-        self.update(*batch, c, s)
+        self.update(batch.params, batch.grads, batch.state, c, s)
 
     def kind(self, p: Tensor, group: dict[str, Any]) -> Any:
         """What sets parameters of one group apart for the formula (``s['kind']``), hashable."""
@@ -163,7 +163,13 @@ class MultiTensorOptimizer(StrictArguments, torch.optim.Optimizer):
             code = _formula_loop.__code__.replace(co_name=f'{type(self).__name__}_step')
             self._compiled = torch.compile(FunctionType(code, globals()))
         arguments = [
-            (*b, {k: torch.as_tensor(v, dtype=torch.float64) for k, v in c.items()}, s)
+            (
+                b.params,
+                b.grads,
+                b.state,
+                {k: torch.as_tensor(v, dtype=torch.float64) for k, v in c.items()},
+                s,
+            )
             for b, c, s in work
         ]
         self._compiled(type(self).update, arguments)

@@ -19,8 +19,9 @@ class NovoGrad(MultiTensorOptimizer):
         v = |g|^2 at first, then b2 v + (1-b2) |g|^2           (one number a tensor)
         m = b1 m + g / (sqrt(v) + eps) + weight_decay p;  p -= lr m
 
-    The decay stands apart from the gradient's statistics, but passes through the momentum: a step with
-    zero gradient shrinks a weight by ``lr weight_decay``, in the long run by ``1 / (1-b1)`` of that.
+    The decay stands apart from the gradient's statistics, but passes through the momentum: a step
+    with zero gradient shrinks a weight by ``lr weight_decay``, in the long run by ``1 / (1-b1)`` of
+    that.
 
     Args:
         params: Parameters or groups.

@@ -1,10 +1,11 @@
 """The projection of SGDP and AdamP: remove the part of a step that only scales the weights.
 
-For a weight that a normalisation makes scale-invariant, gradient and weight are orthogonal. Where the
-absolute cosine between them is below ``delta / sqrt(dim)`` in every row (output channel), each row of
-the step ``u`` loses its component along the row of the weights ``p``; else, where that holds for the
-tensor as a whole, the whole step does. Then the decay acts with ``wd_ratio`` of its strength. Both
-changes are along ``p``, so that a step with projection is one factor for each row and one addition::
+For a weight that a normalisation makes scale-invariant, gradient and weight are orthogonal. Where
+the absolute cosine between them is below ``delta / sqrt(dim)`` in every row (output channel), each
+row of the step ``u`` loses its component along the row of the weights ``p``; else, where that holds
+for the tensor as a whole, the whole step does. Then the decay acts with ``wd_ratio`` of its
+strength. Both changes are along ``p``, so that a step with projection is one factor for each row
+and one addition::
 
     p = p (1 - shrink wd + step c) - step u,    c = <p, u> / (|p| + eps)^2  or 0
 
@@ -49,11 +50,12 @@ def row_factors(
     """What each row of the weights is multiplied with before ``step * u`` is subtracted.
 
     Args:
-        products: Inner products of the rows, each of shape (rows,): weight with itself, gradient with
-            itself, weight with gradient, weight with the step ``u``.
+        products: Inner products of the rows, each of shape (rows,): weight with itself, gradient
+            with itself, weight with gradient, weight with the step ``u``.
         layout: How rows belong to tensors.
         c: ``step``: step size; ``shrink``: rate times decay, 0 without decay.
-        s: ``wd_ratio``: share of the decay that acts on projected tensors; ``eps``: guards the norms.
+        s: ``wd_ratio``: share of the decay that acts on projected tensors; ``eps``: guards the
+            norms.
 
     Returns:
         ``1 - shrink * wd + step * c`` per row.

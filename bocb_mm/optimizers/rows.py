@@ -1,8 +1,9 @@
 """Sums over rows of many tensors at once, in a number of dispatches that does not grow with them.
 
-PyTorch has no ``_foreach`` reduction over rows. Here all tensors are laid one after the other into one
-flat buffer by a single ``_foreach_copy_``, and ``torch.segment_reduce`` sums the rows in one call. The
-views into the buffers are made once; the memory of the big buffer is given back between steps.
+PyTorch has no ``_foreach`` reduction over rows. Here all tensors are laid one after the other into
+one flat buffer by a single ``_foreach_copy_``, and ``torch.segment_reduce`` sums the rows in one
+call. The views into the buffers are made once; the memory of the big buffer is given back between
+steps.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from bocb_mm.optimizers.multi_tensor import Tensors
 class RowSpace:
     """Work space for a list of tensors.
 
-    Rows are those of the first dimension; a tensor of at most one dimension is one row. Columns are all
-    other dimensions together.
+    Rows are those of the first dimension; a tensor of at most one dimension is one row. Columns are
+    all other dimensions together.
 
     Args:
         params: The tensors; shapes, device and dtype count.

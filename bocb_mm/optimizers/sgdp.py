@@ -22,8 +22,9 @@ class SGDP(RowSpaceMixin, MultiTensorOptimizer):
         b = momentum b + (1 - dampening) g;  u = b  (nesterov: g + momentum b)
         p = p (1 - lr weight_decay / (1-momentum)) - lr u
 
-    with ``u`` and the decay changed as :mod:`.projection` says; parameters of one dimension are left to
-    SGD. The decay is decoupled and carries ``1/(1-momentum)``, which is what SGD's coupled decay reaches.
+    with ``u`` and the decay changed as :mod:`.projection` says; parameters of one dimension are
+    left to SGD. The decay is decoupled and carries ``1/(1-momentum)``, which is what SGD's coupled
+    decay reaches.
 
     Args:
         params: Parameters or groups.

@@ -30,11 +30,11 @@ class Sophia(MultiTensorOptimizer):
         h = b2 h + (1-b2) B ghat^2                  (every k steps, by update_hessian)
         p = p (1 - lr weight_decay) - lr clip(m / max(rho h, eps), -1, 1)
 
-    ``ghat`` is the gradient of the mean loss on labels drawn from the model's own output and ``B`` the
-    batch size over all processes. The optimizer cannot make that gradient: with mmengine
-    ``bocb_mm.SophiaOptimWrapper`` does; in a plain loop, every ``k`` steps, clear the gradients, run the
-    extra backward pass and call :meth:`update_hessian`. Nothing calls it: every weight moves by
-    ``lr`` (sign momentum), and a warning says so.
+    ``ghat`` is the gradient of the mean loss on labels drawn from the model's own output and ``B``
+    the batch size over all processes. The optimizer cannot make that gradient: with mmengine
+    ``bocb_mm.SophiaOptimWrapper`` does; in a plain loop, every ``k`` steps, clear the gradients,
+    run the extra backward pass and call :meth:`update_hessian`. Nothing calls it: every weight
+    moves by ``lr`` (sign momentum), and a warning says so.
 
     Args:
         params: Parameters or groups.
@@ -43,9 +43,9 @@ class Sophia(MultiTensorOptimizer):
         rho: Scale of the Hessian; larger clips less.
         eps: Least denominator.
         weight_decay: Decoupled.
-        hessian: ``'gnb'`` expects :meth:`update_hessian`. ``'none'`` keeps the Hessian at 0, so that
-            every weight moves by exactly ``lr``: what happens in the code base of the paper's authors
-            (openmixup), where nothing updates it.
+        hessian: ``'gnb'`` expects :meth:`update_hessian`. ``'none'`` keeps the Hessian at 0, so
+            that every weight moves by exactly ``lr``: what happens in the code base of the paper's
+            authors (openmixup), where nothing updates it.
         foreach: ``None`` chooses by device.
         compile: Compile the step.
 
@@ -106,14 +106,15 @@ class Sophia(MultiTensorOptimizer):
     def update_hessian(self, batch_size: int) -> None:
         """Take the gradients that stand in ``.grad`` as a sample of the Hessian's diagonal.
 
-        Call it after a backward pass of the mean loss on sampled labels, with AMP's scale removed and
-        DDP's average taken, and clear the gradients before the next training pass.
+        Call it after a backward pass of the mean loss on sampled labels, with AMP's scale removed
+        and DDP's average taken, and clear the gradients before the next training pass.
 
         Args:
             batch_size: Samples the mean was taken over, all processes together.
 
         Raises:
-            SettingError: ``batch_size`` below 1, or the optimizer was built with ``hessian='none'``.
+            SettingError: ``batch_size`` below 1, or the optimizer was built with
+                ``hessian='none'``.
         """
         require(batch_size >= 1, 'batch_size', batch_size, 'at least 1')
         require(self.hessian != 'none', 'hessian', self.hessian, "'gnb' to update the Hessian")
@@ -133,8 +134,8 @@ class Sophia(MultiTensorOptimizer):
         if not self._warned and self._starved():
             self._warned = True
             warnings.warn(
-                f'Sophia has had no update_hessian() in {self.PATIENCE} steps and is sign momentum: '
-                "use optim_wrapper type 'bocb_mm.SophiaOptimWrapper', or hessian='none' if meant so",
+                f'Sophia has had no update_hessian() in {self.PATIENCE} steps: sign momentum. '
+                "Use optim_wrapper type 'bocb_mm.SophiaOptimWrapper', or hessian='none' if meant",
                 stacklevel=2,
             )
         return loss

@@ -1,9 +1,9 @@
 """The optimizers that PyTorch has: its own classes, with strict arguments and three ways to run.
 
 ``foreach=None`` leaves the choice to the device: the fused kernel where PyTorch has one, else
-``foreach`` on an accelerator and a loop on a CPU. ``compile=True`` compiles the step; rate and step
-count enter as tensors, so that a schedule does not compile anew. State and checkpoints are PyTorch's
-own, except that the way to run belongs to the optimizer and not to the checkpoint.
+``foreach`` on an accelerator and a loop on a CPU. ``compile=True`` compiles the step; rate and
+step count enter as tensors, so that a schedule does not compile anew. State and checkpoints are
+PyTorch's own, except that the way to run belongs to the optimizer and not to the checkpoint.
 
 Arguments are those of the torch class; what differs in their defaults stands in each docstring.
 """
@@ -35,6 +35,7 @@ class TorchOptimizer(StrictArguments):
 
     torch_class: ClassVar[Any]
     param_groups: list[dict[str, Any]]
+    state: Any
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Take the arguments over from the torch class, with our defaults and ``compile``."""
@@ -97,8 +98,8 @@ class TorchOptimizer(StrictArguments):
                     continue
                 if p.grad.layout is not torch.strided:
                     check_gradient(p, p.grad)
-                # torch 2.9.1: the fused kernels walk the memory and mix up the elements of a gradient
-                # that lies otherwise than its weight (channels-last), without an error.
+                # torch 2.9.1: the fused kernels walk the memory and mix up the elements of a
+                # gradient that lies otherwise than its weight (channels-last), without an error.
                 if fused and p.grad.stride() != p.stride():
                     p.grad = torch.empty_like(p).copy_(p.grad)
         # torch 2.9.1: fused SGD fails where some weights have a momentum buffer and others do not.
@@ -148,9 +149,10 @@ class TorchOptimizer(StrictArguments):
     def _lay_state_like(self, p: torch.Tensor) -> None:
         """Lay the state out in memory as the weight lies; see :meth:`step` on fused kernels."""
         for key, value in self.state.get(p, {}).items():
-            if isinstance(value, torch.Tensor) and value.shape == p.shape:
-                if value.stride() != p.stride():
-                    self.state[p][key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
+            if not isinstance(value, torch.Tensor) or value.shape != p.shape:
+                continue
+            if value.stride() != p.stride():
+                self.state[p][key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickling and copying keep: torch's part and the way to run."""
@@ -263,7 +265,7 @@ class AdaDelta(TorchOptimizer, torch.optim.Adadelta):
 class RMSProp(TorchOptimizer, torch.optim.RMSprop):
     """``v = alpha v + (1-alpha) g^2;  p -= lr * g / (sqrt(v) + eps)``: eps outside the root.
 
-    The decay is coupled. TensorFlow's variant has eps inside the root; see ``bocb_mm.timm.rmsproptf``.
+    The decay is coupled. ``bocb_mm.timm.rmsproptf`` is TensorFlow's variant, eps inside the root.
 
     Source: Hinton, lecture 6e of Neural Networks for Machine Learning, 2012.
     """

@@ -1,7 +1,7 @@
 """The maths of elementwise optimizers in plain Python, one weight at a time, from the papers.
 
-Each function takes the weight, its gradient, its state (a dict that starts empty), the step count from
-1, the rate, the decay and the settings, and returns the new weight.
+Each function takes the weight, its gradient, its state (a dict that starts empty), the step count
+from 1, the rate, the decay and the settings, and returns the new weight.
 """
 
 import math

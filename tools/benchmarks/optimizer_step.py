@@ -1,12 +1,13 @@
-"""Time, dispatches and memory of an optimizer step, ours beside torch's, timm's and pytorch_optimizer's.
+"""Time, dispatches and memory of an optimizer step, ours beside those of the libraries.
 
 Usage::
 
-    python tools/benchmarks/optimizer_step.py                     # writes docs/optimizers_benchmark.md
-    python tools/benchmarks/optimizer_step.py --only LARS LAMB --rounds 5 --out /dev/stdout
+    python tools/benchmarks/optimizer_step.py                     # writes
+    docs/optimizers_benchmark.md python tools/benchmarks/optimizer_step.py --only LARS LAMB --rounds
+    5 --out /dev/stdout
 
-All contestants of one optimizer and fused AdamW take turns, so that a busy machine slows them alike:
-compare ratios. Gradients are random, weight decay is on, every group has the same settings.
+All contestants of one optimizer and fused AdamW take turns, so that a busy machine slows them
+alike: compare ratios. Gradients are random, weight decay is on, every group has the same settings.
 """
 
 from __future__ import annotations
@@ -228,10 +229,11 @@ def page(tables: dict[str, str], rounds: int) -> str:
         '# Time, dispatches and memory of an optimizer step',
         f'Written by `tools/benchmarks/optimizer_step.py` (torch {torch.__version__}, timm '
         f'{timm.__version__}, pytorch_optimizer {pytorch_optimizer.__version__}, '
-        f'{torch.get_num_threads()} CPU threads, medians of {rounds} rounds in which all contestants '
-        'take turns). Cells: ms / ATen dispatches that touch a tensor of more than one element, '
-        "views included. `ours` is the device's default. `pytorch_optimizer`: the faster of its two "
-        'ways, dispatches of its default. Memory: peak beyond the state, in sizes of the parameters.',
+        f'{torch.get_num_threads()} CPU threads, medians of {rounds} rounds in which all '
+        'contestants take turns). Cells: ms / ATen dispatches that touch a tensor of more than one '
+        "element, views included. `ours` is the device's default. `pytorch_optimizer`: the faster "
+        'of its two ways, dispatches of its default. Memory: peak beyond the state, in sizes of '
+        'the parameters.',
     ]
     for model, text in tables.items():
         parts += [f'## {model}', text]
