@@ -33,9 +33,10 @@ def random_state() -> dict[str, Any]:
     """
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    key = torch.from_numpy(np.asarray(keys).astype(np.int64))
     state: dict[str, Any] = {
         'python': [version, torch.tensor(words), gauss],
-        'numpy': [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        'numpy': [kind, key, position, has_gauss, cached],
         'torch': torch.get_rng_state(),
     }
     if torch.cuda.is_available():

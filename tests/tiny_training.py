@@ -103,8 +103,10 @@ def runner(work_dir: Any, **changes: Any) -> Runner:
     torch.manual_seed(0)
     arguments = config(work_dir, **changes)
     init_default_scope('mmengine')
-    told = ('optim_wrapper', 'param_scheduler')
-    return Runner(**arguments, cfg=BriefConfig({k: arguments[k] for k in told}))
+    told = {k: arguments[k] for k in ('optim_wrapper', 'param_scheduler')}
+    if 'model_wrapper_cfg' in arguments:  # the Runner looks for it in the config only
+        told['model_wrapper_cfg'] = arguments.pop('model_wrapper_cfg')
+    return Runner(**arguments, cfg=BriefConfig(told))
 
 
 def loader(workers: int = 0, sampler: str = 'DefaultSampler', **changes: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -146,6 +147,33 @@ def test_two_trainings_started_together_leave_one(forks, whole, tmp_path):
     first.join()
     assert first.exitcode == 0
     assert same(torch.load(tmp_path / 'final'), whole(EPOCHS))
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_and_they_go_on_bit_equal(forks, tmp_path):
+    context, victim = forks
+
+    def together(directory, send_at=0):
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            port = probe.getsockname()[1]
+        both = [
+            context.Process(
+                target=victim.train_together,
+                args=(rank, port, str(directory), send_at if rank == 1 else 0),
+            )
+            for rank in (0, 1)
+        ]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join(240)
+        return [process.exitcode for process in both]
+
+    assert together(tmp_path / 'whole') == [0, 0]
+    assert together(tmp_path / 'cut', send_at=5) == [75, 75]
+    assert find_resumable(tmp_path / 'cut').name == 'iter_6.pth'
+    assert together(tmp_path / 'cut') == [0, 0]
+    assert same(torch.load(tmp_path / 'cut' / 'final'), torch.load(tmp_path / 'whole' / 'final'))
 
 
 @pytest.fixture

@@ -62,6 +62,43 @@ def train(work_dir: str, epochs: int, keep: int, started: Any = None, die_before
     torch.save(tiny.weights(run), Path(work_dir, 'final'))
 
 
+class Send(tiny.Hook):
+    """Sends this process SIGTERM in one iteration."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def before_train_iter(self, runner: Any, **_: Any) -> None:
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def train_together(rank: int, port: int, work_dir: str, send_at: int = 0) -> None:
+    """One of two processes of a distributed training; ``send_at`` is the end it comes to."""
+    sys.stdout = sys.stderr = open(os.devnull, 'w')  # noqa: PTH123, SIM115
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
+    )
+    os.environ['LOCAL_RANK'] = str(rank)
+    start = find_resumable(work_dir)
+    torch.distributed.barrier()
+    run = tiny.runner(
+        work_dir,
+        default_hooks={
+            'checkpoint': {'type': 'bocb_mm.SafeCheckpointHook', 'interval': 100},
+            'signals': {'type': 'bocb_mm.SignalHook', 'interval': 2},
+        },
+        custom_hooks=[Send(send_at)] if send_at else [],
+        randomness={'seed': 1, 'diff_rank_seed': True},
+        launcher='pytorch',
+        model_wrapper_cfg={'type': 'MMDistributedDataParallel', 'device_ids': None},
+        **({'resume': True, 'load_from': str(start)} if start else {}),
+    )
+    run.train()
+    if rank == 0:
+        torch.save(dict(run.model.module.state_dict()), Path(work_dir, 'final'))
+
+
 def _die_before(number: int) -> None:
     """Count the calls that change what is on the disk; SIGKILL before one of them."""
     calls = 0
