@@ -139,7 +139,7 @@ def test_the_path_from_digits_to_report(tmp_path):
     code = (
         'import quickstart as q; from bocb_mm.datasets import scenes, figures; '
         'scenes.COUNTS = figures.COUNTS = dict(train=16, val=16); '
-        'q.JOBS = [j for j in q.JOBS if j.name == "digits_r18-xs/SGD" or j.after][:2]; '
+        'q.JOBS = [j for j in q.JOBS if j.name == "digits_r18-xs/AdamW" or j.after][:2]; '
         'sys.exit(q.main())'
     )
     done = run_tool(
@@ -151,6 +151,6 @@ def test_the_path_from_digits_to_report(tmp_path):
         ('classification', 'completed', 1),
         ('detection', 'completed', 1),
     ]
-    assert runs[1].pretraining == 'SGD'
+    assert runs[1].pretraining == 'AdamW'
     assert (tmp_path / 'out' / 'report' / 'report.html').stat().st_size > 1000
     assert 'report.html' in done.stdout

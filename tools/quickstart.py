@@ -38,7 +38,7 @@ def digits(backbone: str, optimizer: str, lr: float, weight_decay: float, weight
 
 
 def tuned(
-    task: str, optimizer: str, lr: float, weight_decay: float, weight: float, start: str = 'SGD'
+    task: str, optimizer: str, lr: float, weight_decay: float, weight: float, start: str = 'AdamW'
 ) -> Job:
     """A fine-tuning of the ResNet that ``start`` pre-trained; ``'random'``: from random weights."""
     after = '' if start == 'random' else f'digits_r18-xs/{start}'
@@ -50,17 +50,17 @@ def tuned(
 # Rates found by a small search on these sets (docs/quickstart.md); the weight is about the seconds.
 # The pre-training that others wait for goes first, long jobs before short ones.
 JOBS = (
-    digits('r18-xs', 'SGD', 0.1, 1e-4, 15),
-    tuned('retinanet', 'AdamW', 1e-3, 0.05, 60, start='random'),
-    tuned('retinanet', 'AdamW', 1e-3, 0.05, 60),
-    tuned('retinanet', 'SGD', 0.02, 1e-4, 60),
-    tuned('topdown', 'AdamW', 2e-3, 0.05, 50),
-    tuned('topdown', 'LARS', 2.0, 1e-4, 50),
-    digits('r18-xs', 'AdamW', 3e-3, 0.05, 15),
-    digits('r18-xs', 'LARS', 2.0, 1e-4, 15),
-    digits('cnx-xs', 'SGD', 0.1, 1e-4, 20),
-    digits('cnx-xs', 'AdamW', 3e-3, 0.05, 20),
-    digits('cnx-xs', 'LARS', 2.0, 1e-4, 20),
+    digits('r18-xs', 'AdamW', 3e-3, 0.05, 30),
+    tuned('retinanet', 'AdamW', 2e-3, 0.05, 110, start='random'),
+    tuned('retinanet', 'AdamW', 2e-3, 0.05, 110),
+    tuned('retinanet', 'SGD', 0.02, 1e-4, 110),
+    tuned('topdown', 'AdamW', 2e-3, 0.05, 45),
+    tuned('topdown', 'LARS', 2.0, 1e-4, 45),
+    digits('cnx-xs', 'AdamW', 3e-3, 0.05, 40),
+    digits('cnx-xs', 'SGD', 0.1, 1e-4, 40),
+    digits('cnx-xs', 'LARS', 2.0, 1e-4, 40),
+    digits('r18-xs', 'SGD', 0.1, 1e-4, 30),
+    digits('r18-xs', 'LARS', 2.0, 1e-4, 30),
 )
 # --smoke: the same chain in a minute.
 SMOKE = (
