@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,14 +124,21 @@ def _draw(report: Report, folder: Path) -> tuple[list[tuple[figures.Figure, byte
     folder.mkdir(exist_ok=True)
     drawn, files = [], []
     wanted = list(figures.figures(report, report.left_out))
+    rendered = figures.render_all(wanted, _processors())
     for figure in records.bar(wanted, 'drawing', report.options.progress, few=12):
-        svg, png = figures.render(figure)
+        svg, png = next(rendered)
         for suffix, content in (('svg', svg), ('png', png)):
             path = folder / f'{figure.name}.{suffix}'
             path.write_bytes(content)
             files.append(path)
         drawn.append((figure, svg))
     return drawn, files
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    allowed = getattr(os, 'sched_getaffinity', None)  # Linux only
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _table_files(table: ResultTable, coupled: coupling.Coupling) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -187,6 +188,25 @@ def _layer_figures(table: ResultTable, found: list[layers.Snapshot]) -> Iterator
             'optimizer; the dotted line is the end of the backbone.',
             partial(layers.transfer, members),
         )
+
+
+def render_all(wanted: list[Figure], processes: int) -> Iterator[tuple[bytes, bytes]]:
+    """:func:`render` of each figure in turn, several at a time where the system can fork."""
+    can_fork = 'fork' in multiprocessing.get_all_start_methods()
+    if processes < 2 or len(wanted) < 8 or not can_fork:
+        yield from map(render, wanted)
+        return
+    # A figure holds functions, which cannot be sent to a process: the children inherit the list.
+    _WANTED[:] = wanted
+    with multiprocessing.get_context('fork').Pool(min(processes, 8)) as pool:
+        yield from pool.imap(_render_nth, range(len(wanted)))
+
+
+_WANTED: list[Figure] = []
+
+
+def _render_nth(n: int) -> tuple[bytes, bytes]:
+    return render(_WANTED[n])
 
 
 def render(figure: Figure) -> tuple[bytes, bytes]:

@@ -104,13 +104,14 @@ def _heat(
         for j in range(columns):
             dark = shade.iat[i, j] > 0.62 * top
             mark = failed is not None and failed.iat[i, j]
-            axes.text(
+            axes.text(  # inside its cell: the layout need not measure it
                 j,
                 i,
                 texts.iat[i, j],
                 ha='center',
                 va='center',
                 fontsize=5.2 if columns > 12 else 6.5,
+                in_layout=False,
                 color='white'
                 if dark
                 else style.BLUE

@@ -31,7 +31,7 @@ KNOWN_RATES: dict[tuple[str, str], tuple[float, float, str]] = {
 }
 _PREFIX = {'classification': '', 'detection': 'det', 'pose': 'pose'}
 # A result of one's own says more than the paper's: it counts so many times as much.
-_OWN_WEIGHT = 3.0
+_OWN_WEIGHT = 3
 # A gap beyond this many points is as bad as any; a failure (eq. 1) costs this many on top.
 _WORST_GAP, _FAILURE = 10.0, 3.0
 
@@ -64,8 +64,9 @@ def recommend(
 
     Every column of results for that backbone and task counts: the user's three times, the paper's
     once. An optimizer's score is its mean distance from the column's best (at most 10 points), with
-    3 points more where it failed (eq. 1). Where nobody has results for
-    the pair, those of the same backbone on other tasks stand in, else of its class, else of all.
+    3 points more where it failed (eq. 1); what was not tried is filled by the additive fit. Where
+    nobody has results for the pair, those of the same backbone on other tasks stand in, else of its
+    class, else of all.
 
     Args:
         tables: Tables of a report; the paper's are added if they are not among them.
@@ -82,7 +83,7 @@ def recommend(
     Example:
         >>> advice, _ = recommend([], 'DeiT-S')
         >>> [a.optimizer for a in advice]
-        ['Adan', 'LAMB', 'LION']
+        ['Adan', 'LAMB', 'AdaFactor']
     """
     known = list(tables)
     if not any(t.source == 'paper' for t in known):
@@ -127,7 +128,7 @@ def _gaps(table: ResultTable, column: str, place: int) -> dict:
     values = table.values[[column]]
     gap = (stats.finite(values).max() - values)[column].clip(upper=_WORST_GAP)
     failed = table.failed()[column]
-    weight = 1.0 if table.source == 'paper' else _OWN_WEIGHT
+    weight = 1 if table.source == 'paper' else _OWN_WEIGHT
     cells = {
         names.optimizer(str(o)): (gap[o], bool(failed[o]))
         for o in gap.index
@@ -137,20 +138,18 @@ def _gaps(table: ResultTable, column: str, place: int) -> dict:
 
 
 def _scores(gaps: pd.DataFrame) -> pd.DataFrame:
-    rows: dict[str, list[tuple[float, float]]] = {}
-    for weight, cells in zip(gaps['weight'], gaps['cells']):
-        for optimizer, (gap, failed) in cells.items():
-            rows.setdefault(optimizer, []).append((gap + _FAILURE * failed, weight))
-    total = sum(gaps['weight'])
-    order = {o: i for i, o in enumerate(names.in_paper_order(rows))}
-    found = {}
-    for optimizer, pairs in rows.items():
-        there = sum(w for _, w in pairs)
-        mean = sum(s * w for s, w in pairs) / there
-        # What was not tried is as uncertain as a result in the middle.
-        score = (mean * there + 0.5 * _WORST_GAP * (total - there)) / total
-        found[optimizer] = {'score': score, 'place': order[optimizer]}
-    return pd.DataFrame(found).T
+    """Mean distance of each optimizer over the columns, as if all had been tried on all.
+
+    What was not tried in a column is filled by the fit of :func:`stats.additive_effects`; a column
+    stands in it as often as it weighs.
+    """
+    columns = {}
+    for place, weight, cells in zip(gaps['place'], gaps['weight'], gaps['cells']):
+        penalised = pd.Series({o: gap + _FAILURE * failed for o, (gap, failed) in cells.items()})
+        columns |= {f'{place}.{copy}': penalised for copy in range(weight)}
+    score = stats.additive_effects(pd.DataFrame(columns)).round(6)
+    order = {o: i for i, o in enumerate(names.in_paper_order(score.index))}
+    return pd.DataFrame({'score': score, 'place': [order[o] for o in score.index]})
 
 
 def gaps_of(chosen: list[tuple[ResultTable, str]], optimizer: str) -> list[str]:

@@ -49,7 +49,7 @@ def run_root(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def run_report(run_root, tmp_path_factory):
-    """The report over ``run_root`` beside the paper, made by the tool itself."""
+    """The report over ``run_root`` with every figure, made by the tool itself."""
     out = tmp_path_factory.mktemp('report')
-    assert main([str(run_root), '--paper', '--out', str(out), '--quiet']) == 0
+    assert main([str(run_root), '--out', str(out), '--quiet']) == 0
     return out
