@@ -17,7 +17,8 @@ _ROUTINES = {
     'float64': (blas.dsyrk, blas.dsymv, blas.dsyr2, lapack.dsytrd, lapack.dsytrd_lwork),
 }
 _CHUNK = 1 << 22  # numbers converted to float64 at a time: memory stays small
-_SMALL, _MANY = 32, 4  # this many matrices of at most this size are quicker done in one call
+_SMALL, _MANY = 32, 4  # this many matrices of at most this size are quicker done in one call,
+_PART = 1 << 16  # of at most this many numbers
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,20 @@ def spectrum(slices: torch.Tensor, k: int = 10, precision: str = 'float64') -> S
 
 def _of_small(slices: torch.Tensor, k: int) -> Spectrum:
     """The spectra of many small matrices, without the detour: a stem, a patch embedding."""
-    w = slices.detach().double().numpy()
+    plain, centred = [], []
+    for part in slices.detach().split(max(1, _PART // slices[0].numel())):
+        w = part.double().numpy()
+        plain.append(_batch(w))
+        centred.append(_batch(w - w.mean(axis=1, keepdims=True)))
+    values = np.sort(np.concatenate(centred))
+    return Spectrum(np.sort(np.concatenate(plain)), values[-k:], float(values.sum()))
 
-    def pooled(matrices: np.ndarray) -> np.ndarray:
-        turned = matrices.swapaxes(1, 2)
-        tall = matrices.shape[1] >= matrices.shape[2]
-        gram = turned @ matrices if tall else matrices @ turned
-        return np.sort(np.linalg.eigvalsh(gram), axis=None).clip(min=0.0)
 
-    centred = pooled(w - w.mean(axis=1, keepdims=True))
-    return Spectrum(pooled(w), centred[-k:], float(centred.sum()))
+def _batch(w: np.ndarray) -> np.ndarray:
+    """Eigenvalues of all Gram matrices, not in order, none negative."""
+    turned = w.swapaxes(1, 2)
+    gram = turned @ w if w.shape[1] >= w.shape[2] else w @ turned
+    return np.linalg.eigvalsh(gram).ravel().clip(min=0.0)
 
 
 def _eigenvalues(w: torch.Tensor, k: int, precision: str) -> tuple[np.ndarray, np.ndarray, float]:

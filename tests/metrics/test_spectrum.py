@@ -51,11 +51,13 @@ def test_constant_matrices(make, shape):
 def test_large_matrices_are_summed_by_chunks(monkeypatch):
     module = __import__('bocb_mm.metrics.spectrum', fromlist=['_CHUNK'])
     monkeypatch.setattr(module, '_CHUNK', 500)
+    monkeypatch.setattr(module, '_PART', 500)
     generator = torch.Generator().manual_seed(1)
     w = torch.randn(1, 90, 40, generator=generator) + 0.1
     for slices in (w, w.transpose(1, 2).contiguous()):
         for precision, tolerance in (('float64', 1e-13), ('float32', 1e-6)):
             check(slices, 5, precision, tolerance)
+    check(torch.randn(7, 30, 8, generator=generator), 5, 'float64', 1e-13)
 
 
 @settings(max_examples=30, deadline=None)
