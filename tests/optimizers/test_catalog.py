@@ -144,7 +144,7 @@ def test_plain_pytorch_is_enough(root):
         'import sys; sys.modules["mmengine"] = None; import bocb_mm.optimizers as o, torch;'
         'o.build_optimizer("LARS", [torch.nn.Parameter(torch.ones(1))])'
     )
-    subprocess.run([sys.executable, '-c', code], check=True, cwd=root, timeout=120)
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=root)
 
 
 def test_registry_builds_every_row_and_refuses_misspelt():
@@ -187,12 +187,13 @@ def test_library_optimizers_lower_a_loss(name):
         optimizer.train()
     x = torch.randn(32, 4)
     losses = []
-    for _ in range(100):
-        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    with torch.compiler.set_stance('force_eager'):  # timm's Muon compiles its matrix iteration
+        for _ in range(100):
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
     assert losses[-1] < 0.9 * losses[0]
 
 
