@@ -28,7 +28,10 @@ fi
 # Two workers of one thread each: the heavy imports are paid once a worker.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 bin=.venv/bin
-say "ruff"; $bin/ruff check . && $bin/ruff format --check .
-say "mypy"; $bin/mypy
+say "ruff"
+$bin/ruff check .
+$bin/ruff format --check .
+say "mypy"
+$bin/mypy
 say "pytest"
 exec $bin/python -m pytest -n "${BOCB_TEST_WORKERS:-2}" --dist worksteal "$@"

@@ -12,7 +12,28 @@ from bocb_mm.backbones.catalog import CATALOG
 from bocb_mm.errors import UnknownNameError, UserError
 
 # Columns of Table 1 of the paper, in its order.
-TABLE_1 = ['AlexNet', 'VGG-13', 'R-50', 'DN-121', 'MobV2', 'Eff-B0', 'RVGG-A1', 'DeiT-S', 'MLP-S', 'Swin-T', 'CNX-T', 'CNXV2-T', 'Moga-S', 'URLK-T', 'TNX-T', 'IF-12', 'PFV2-12', 'CF-12', 'AF-12', 'CAF-12']
+TABLE_1 = [
+    'AlexNet',
+    'VGG-13',
+    'R-50',
+    'DN-121',
+    'MobV2',
+    'Eff-B0',
+    'RVGG-A1',
+    'DeiT-S',
+    'MLP-S',
+    'Swin-T',
+    'CNX-T',
+    'CNXV2-T',
+    'Moga-S',
+    'URLK-T',
+    'TNX-T',
+    'IF-12',
+    'PFV2-12',
+    'CF-12',
+    'AF-12',
+    'CAF-12',
+]
 
 # Table A1: stage-wise design, block-wise design, operator, residual, input size, training setting.
 P, H, ISO = 'patchify & hierarchical', 'hierarchical', 'patchify & isotropic'
