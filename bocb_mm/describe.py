@@ -26,7 +26,8 @@ class Description:
 
     Attributes:
         task: ``'classification'``, ``'detection'`` or ``'pose'``.
-        dataset: Lower-case name of the training data set, e.g. ``'cifar100'``.
+        dataset: ``dataset_name`` of the config or, without it, the lower-case name of the
+            training data set's class, e.g. ``'cifar100'``.
         backbone: Registry type of the backbone without scope, with its depth where it has one.
         metric: Name of the headline metric as mmengine logs it.
     """
@@ -68,6 +69,8 @@ def task_of(cfg: Mapping[str, Any]) -> str:
 
 
 def _dataset(cfg: Mapping[str, Any]) -> str:
+    if cfg.get('dataset_name'):  # configs whose class is a stock one for data of another name
+        return str(cfg['dataset_name'])
     loader = cfg.get('train_dataloader') or {}
     dataset: Any = loader.get('dataset') or {}
     while isinstance(dataset, Mapping) and 'dataset' in dataset:  # RepeatDataset and the like

@@ -2,6 +2,7 @@
 # detects and finds keypoints later reduces its input by 32.
 _base_ = ['../_base_/runtime.py', '../_base_/hooks.py']
 default_scope = 'mmpretrain'
+dataset_name = 'cifar10-10k'
 data_root_variable = 'BOCB_REAL_DATA'
 data_root = '{{$BOCB_REAL_DATA:../shared/data}}/cifar10/'
 # Mean and deviation of ImageNet, as mmdet and mmpose have them.

@@ -5,6 +5,7 @@ _base_ = [
     '../_base_/hooks.py',
 ]
 default_scope = 'mmdet'
+dataset_name = 'bccd'
 data_root_variable = 'BOCB_REAL_DATA'
 data_root = '{{$BOCB_REAL_DATA:../shared/data}}/bccd/'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))

@@ -1,6 +1,7 @@
 # Top-down pose of a mouse seen from above (4 keypoints), SimpleBaseline head, 128x128.
 _base_ = ['../_base_/runtime.py', '../_base_/hooks.py']
 default_scope = 'mmpose'
+dataset_name = 'mouse'
 data_root_variable = 'BOCB_REAL_DATA'
 data_root = '{{$BOCB_REAL_DATA:../shared/data}}/mouse_pose/'
 metainfo = dict(from_file=data_root + 'metainfo.py')

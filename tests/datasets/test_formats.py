@@ -129,6 +129,18 @@ def test_configs_build(path, data_root, monkeypatch):
     assert 0 < sum(p.numel() for p in model.parameters()) < 3e6  # small enough for two cores
 
 
+def test_records_name_the_sets_apart():
+    """Stock classes read them, but a report must not put them beside COCO."""
+    from mmengine.config import Config
+
+    from bocb_mm.describe import describe
+
+    names = [describe(Config.fromfile(path)).dataset for path in QUICKSTART + REAL]
+    assert names == [
+        'digits', 'digits', 'scenes', 'figures', 'cifar10-10k', 'bccd', 'mouse',
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize('path', QUICKSTART + REAL, ids=lambda p: f'{p.parent.name}/{p.stem}')
 def test_configs_hold_no_absolute_path(path, monkeypatch):
     from mmengine.config import Config

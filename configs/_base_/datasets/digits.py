@@ -1,4 +1,5 @@
 # scikit-learn's digits as class folders, written by bocb_mm.datasets (prepare_quickstart).
+dataset_name = 'digits'
 dataset_type = 'CustomDataset'
 data_root_variable = 'BOCB_DATA_ROOT'
 data_root = '{{$BOCB_DATA_ROOT:data}}/quickstart/digits/'

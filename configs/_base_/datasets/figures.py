@@ -1,4 +1,5 @@
 # Stick figures with COCO's 17 keypoints, COCO keypoints JSON (bocb_mm.datasets.figures).
+dataset_name = 'figures'
 dataset_type = 'CocoDataset'
 data_root_variable = 'BOCB_DATA_ROOT'
 data_root = '{{$BOCB_DATA_ROOT:data}}/quickstart/figures/'

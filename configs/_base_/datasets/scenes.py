@@ -1,4 +1,5 @@
 # Scenes of digits on textured grounds, COCO detection JSON (bocb_mm.datasets.scenes).
+dataset_name = 'scenes'
 dataset_type = 'CocoDataset'
 data_root_variable = 'BOCB_DATA_ROOT'
 data_root = '{{$BOCB_DATA_ROOT:data}}/quickstart/scenes/'
