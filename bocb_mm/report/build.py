@@ -144,7 +144,7 @@ def _processors() -> int:
 def _table_files(table: ResultTable, coupled: coupling.Coupling) -> dict[str, str]:
     """Name to content of the files of one table."""
     name, csv_text = table.name, tables.csv_text
-    statistics = stats.column_statistics(table.values, table.gamma)
+    statistics = table.statistics
     whole = pd.DataFrame(
         [[coupled.share, coupled.p_value, float('nan')]], ['(table)'], coupled.columns.columns
     )

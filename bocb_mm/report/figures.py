@@ -177,7 +177,7 @@ def _layer_figures(table: ResultTable, found: list[layers.Snapshot]) -> Iterator
             'PL exponent alpha (as Figures 7 and 8)',
             'Median over the layers whose alpha means something, with quartiles; hatched where '
             'the pair failed (eq. 1). Below 2 is a risk of overfitting, above 6 of underfitting.',
-            lambda: layers.alpha_bars(found, table.failed()),
+            lambda: layers.alpha_bars(found, table.failed),
         )
     for group, members in layers.several_pretrainings(found).items():
         yield Figure(

@@ -89,7 +89,7 @@ def _shortened(lines: list[str], keep: int) -> list[str]:
 
 
 def _table_view(report: Report, table: ResultTable, drawn: list[tuple[Figure, bytes]]) -> dict:
-    values, failed, best = table.values, table.failed(), stats.top(table.values)
+    values, failed, best = table.values, table.failed, table.top
     digits = tables.decimals(values)
     cells = {(c.optimizer, c.column): c for c in table.cells.itertuples()}
     rows = []
@@ -170,7 +170,7 @@ def _details(report: Report, table: ResultTable) -> dict[str, dict]:
     rows = {o: i for i, o in enumerate(table.values.index)}
     columns = {c: i for i, c in enumerate(table.values.columns)}
     threshold = stats.failure_threshold(table.values, table.gamma)
-    failed, place = table.failed(), stats.finite(table.values).rank(ascending=False, method='min')
+    failed, place = table.failed, stats.finite(table.values).rank(ascending=False, method='min')
     tried: dict[tuple, pd.DataFrame] = {}
     if len(table.settings):
         tried = dict(iter(table.settings.groupby(['optimizer', 'column'], sort=False)))

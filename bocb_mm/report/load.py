@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import math
 import os
 from collections.abc import Iterable
@@ -55,9 +56,21 @@ class ResultTable:
     settings: pd.DataFrame = field(default_factory=pd.DataFrame)
     reference: pd.DataFrame | None = None
 
+    # Asked for by every table, figure and sentence: computed once.
+    @functools.cached_property
     def failed(self) -> pd.DataFrame:
         """Failed pairs of the table, eq. 1."""
         return stats.failed(self.values, self.gamma)
+
+    @functools.cached_property
+    def statistics(self) -> pd.DataFrame:
+        """:func:`stats.column_statistics` of the table."""
+        return stats.column_statistics(self.values, self.gamma)
+
+    @functools.cached_property
+    def top(self) -> pd.DataFrame:
+        """The four best results of each column."""
+        return stats.top(self.values)
 
 
 def points(metric: str, value: float) -> float:
@@ -196,7 +209,7 @@ def _settings(part: pd.DataFrame) -> pd.DataFrame:
         n=('finite', 'count'),
         n_diverged=('diverged', 'sum'),
         runs=('run', list),
-        seed_values=('finite', lambda v: v.dropna().tolist()),
+        seed_values=('value', list),
     ).reset_index()
     found['n_diverged'] = found['n_diverged'].astype(int)
     found['value'] = found['mean'].where(found['n_diverged'] == 0, stats.DIVERGED)

@@ -71,8 +71,8 @@ def heat_map(table: ResultTable) -> Any:
         'points below the best of the column (10 and more alike)',
         # Light is good, dark is bad: the same with every kind of colour vision and in gray.
         'YlOrBr',
-        table.failed(),
-        stats.top(table.values),
+        table.failed,
+        table.top,
     )
 
 

@@ -127,7 +127,7 @@ def _gaps(table: ResultTable, column: str, place: int) -> dict:
     """Distances from the best of one column by optimizer, and whether they failed."""
     values = table.values[[column]]
     gap = (stats.finite(values).max() - values)[column].clip(upper=_WORST_GAP)
-    failed = table.failed()[column]
+    failed = table.failed[column]
     weight = 1 if table.source == 'paper' else _OWN_WEIGHT
     cells = {
         names.optimizer(str(o)): (gap[o], bool(failed[o]))
@@ -143,7 +143,7 @@ def _scores(gaps: pd.DataFrame) -> pd.DataFrame:
     What was not tried in a column is filled by the fit of :func:`stats.additive_effects`; a column
     stands in it as often as it weighs.
     """
-    columns = {}
+    columns: dict[str, pd.Series] = {}
     for place, weight, cells in zip(gaps['place'], gaps['weight'], gaps['cells']):
         penalised = pd.Series({o: gap + _FAILURE * failed for o, (gap, failed) in cells.items()})
         columns |= {f'{place}.{copy}': penalised for copy in range(weight)}
@@ -164,7 +164,7 @@ def gaps_of(chosen: list[tuple[ResultTable, str]], optimizer: str) -> list[str]:
         whose = 'paper' if table.source == 'paper' else 'yours'
         ranks = values.rank(ascending=False, method='min')
         place = int(ranks[row]) if math.isfinite(value) else 0
-        verdict = ', failed (eq. 1)' if bool(table.failed().at[row, column]) else ''
+        verdict = ', failed (eq. 1)' if bool(table.failed.at[row, column]) else ''
         result = f'{value:.2f}, rank {place} of {values.notna().sum()}' if place else 'diverged'
         lines.append(f'{whose}, {names.short_title(table.name)}, {column}: {result}{verdict}')
     return lines

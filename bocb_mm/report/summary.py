@@ -36,7 +36,7 @@ def groups(report: Report) -> list[tuple[str, list[str]]]:
 
 def sentences(table: ResultTable, coupled: coupling.Coupling) -> list[str]:
     """What a table says: coverage, failures, the steadiest and the most coupled backbone."""
-    values, failed = table.values, table.failed()
+    values, failed = table.values, table.failed
     there = int(values.notna().to_numpy().sum())
     lost = int(stats.diverged(values).to_numpy().sum())
     lines = [

@@ -103,7 +103,7 @@ def cell_texts(table: ResultTable) -> pd.DataFrame:
 def bottom_rows(table: ResultTable) -> dict[str, dict[str, str]]:
     """The rows under a table: mean, std and range, n, failed; the paper's printed ones."""
     digits = decimals(table.values)
-    found = stats.column_statistics(table.values, table.gamma)
+    found = table.statistics
     several = table.cells['n'].max() > 1 if len(table.cells) else False
     rows = {
         'Mean': {c: number(r['mean'], digits) for c, r in found.iterrows()},
@@ -129,7 +129,7 @@ def _std_range(std: float, spread: float) -> str:
 
 def cells_frame(table: ResultTable) -> pd.DataFrame:
     """Every cell as a row: value, spread, interval, best setting, marks, the paper's value."""
-    failed, best = table.failed(), stats.top(table.values)
+    failed, best = table.failed, table.top
     rows = []
     for cell in table.cells.itertuples():
         place = (cell.optimizer, cell.column)
@@ -185,7 +185,7 @@ def legend(table: ResultTable) -> str:
 
 def markdown(table: ResultTable) -> str:
     """The table in Markdown: top-4 bold, failed italic."""
-    texts, failed, best = cell_texts(table), table.failed(), stats.top(table.values)
+    texts, failed, best = cell_texts(table), table.failed, table.top
     head = ['optimizer', *texts.columns]
     lines = [_row(head), _row(['---'] + ['---:'] * len(texts.columns))]
     for optimizer in texts.index:
@@ -217,7 +217,7 @@ def latex(table: ResultTable) -> str:
     The file compiles by itself, and can be read with ``\input`` into a document that loads
     booktabs, xcolor and graphicx.
     """
-    texts, failed, best = cell_texts(table), table.failed(), stats.top(table.values)
+    texts, failed, best = cell_texts(table), table.failed, table.top
     body = []
     for optimizer in texts.index:
         cells = [tex(str(optimizer))]

@@ -39,7 +39,7 @@ def test_a_setting_that_diverges_is_taken_only_when_all_do(tmp_path):
     assert table.values.at['LION', 'R-50'] == stats.DIVERGED
     lion = table.cells.set_index('optimizer').loc['LION']
     assert (lion.n, lion.n_diverged, lion['mean']) == (1, 1, 80.0)
-    assert table.failed().at['LION', 'R-50']
+    assert table.failed.at['LION', 'R-50']
 
 
 def test_runs_without_a_result_are_named(tmp_path):

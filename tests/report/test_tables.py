@@ -85,7 +85,7 @@ def test_latex_compiles_alone_and_within_a_document(tmp_path, nasty):
 def test_latex_colours_the_top_four_and_the_failed():
     table = load.paper_tables()[0]
     text = tables.latex(table)
-    failed, best = table.failed(), stats.top(table.values)
+    failed, best = table.failed, table.top
     assert text.count(r'\textcolor{bocbblue}') == int(best.to_numpy().sum())
     assert text.count(r'\textcolor{bocbgray}') == int((failed & ~best).to_numpy().sum())
 
