@@ -1,10 +1,12 @@
-"""One of two gloo processes: trains the toy under DDP and saves what the other one must agree with.
+"""Two gloo processes: each trains the toy under DDP and saves what the other one must agree with.
 
-Called as ``ddp_worker.py RANK STORE OUT``.
+Called as ``ddp_worker.py FOLDER``; writes ``0.pt`` and ``1.pt``. A process of its own, because it
+forks after the imports, which are most of the time, and before any autograd.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from pathlib import Path
 
@@ -16,16 +18,18 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'optim_wrappers')]
 
 
-def main(rank: int, store: str, out: str) -> None:
-    from toy import CrossEntropyLoss, ToyNet, toy_batch
+from toy import CrossEntropyLoss, ToyNet, toy_batch  # noqa: E402
 
-    from bocb_mm.optim_wrappers import StepTimer, hessian
+from bocb_mm.optim_wrappers import StepTimer, hessian  # noqa: E402
+from bocb_mm.registry import OPTIMIZERS  # noqa: E402
 
+
+def train(rank: int, folder: Path) -> None:
     hessian._SAMPLERS[f'{CrossEntropyLoss.__module__.split(".")[0]}.CrossEntropyLoss'] = (
         hessian._cross_entropy
     )
     torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{store}', rank=rank, world_size=2
+        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
     )
     torch.manual_seed(0)  # the same on both ranks, as mmengine's default is
     model = MMDistributedDataParallel(ToyNet(), device_ids=None, broadcast_buffers=False)
@@ -64,10 +68,21 @@ def main(rank: int, store: str, out: str) -> None:
             'losses': losses,
             'ms': timer.median_ms(),
         },
-        out,
+        folder / f'{rank}.pt',
     )
     torch.distributed.destroy_process_group()
 
 
+def main(folder: Path) -> int:
+    OPTIMIZERS.get('Sophia')  # registered, so imported, before the fork
+    context = multiprocessing.get_context('fork')
+    ranks = [context.Process(target=train, args=(r, folder), daemon=True) for r in (0, 1)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    return max(abs(process.exitcode or 0) for process in ranks)
+
+
 if __name__ == '__main__':
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])
+    sys.exit(main(Path(sys.argv[1])))

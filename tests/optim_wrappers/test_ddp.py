@@ -12,18 +12,15 @@ WORKER = Path(__file__).with_name('ddp_worker.py')
 
 
 def test_two_processes_agree(tmp_path):
-    outs = [tmp_path / f'{rank}.pt' for rank in (0, 1)]
-    commands = [
-        [sys.executable, str(WORKER), str(rank), str(tmp_path / 'store'), str(outs[rank])]
-        for rank in (0, 1)
-    ]
-    running = [
-        subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for c in commands
-    ]
-    logs = [p.communicate(timeout=280)[0] for p in running]
-    assert [p.returncode for p in running] == [0, 0], '\n'.join(logs)
-    one, two = (torch.load(out, weights_only=False) for out in outs)
+    done = subprocess.run(
+        [sys.executable, str(WORKER), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout
+    one, two = (torch.load(tmp_path / f'{rank}.pt', weights_only=False) for rank in (0, 1))
     for name in one['weights']:
         assert torch.equal(one['weights'][name], two['weights'][name]), name
     for a, b in zip(one['hessian'], two['hessian']):
