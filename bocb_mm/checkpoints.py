@@ -15,9 +15,11 @@ import os
 import pickle
 import pickletools
 import re
+import struct
 import sys
 import urllib.error
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -145,15 +147,37 @@ def check_archive(path: Path) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if any(i.compress_type != zipfile.ZIP_STORED for i in archive.infolist()):
-                raise CheckpointError(
-                    f'{path}: a compressed archive, which torch.save never writes'
-                )
-            bad = archive.testzip()
+            records = archive.infolist()
     except (zipfile.BadZipFile, EOFError) as error:
         raise CheckpointError(f'{path}: truncated or damaged ({error})') from None
-    if bad:
-        raise CheckpointError(f'{path}: damaged, the checksum of {bad!r} does not match')
+    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        raise CheckpointError(f'{path}: a compressed archive, which torch.save never writes')
+    with path.open('rb', buffering=0) as file:
+        for record in records:
+            if _checksum(file, record) != record.CRC:
+                name = record.filename
+                raise CheckpointError(f'{path}: damaged, the checksum of {name!r} does not match')
+
+
+def _checksum(file: io.FileIO, record: zipfile.ZipInfo) -> int | None:
+    """CRC-32 of a stored record, ``None`` if it is not all there.
+
+    ZipFile.testzip() takes twice as long, which a training would wait for at every save.
+    """
+    file.seek(record.header_offset)
+    header = file.read(30)  # APPNOTE.TXT 4.3.7: the lengths of name and extra field end it
+    if len(header) < 30 or header[:4] != b'PK\3\4':
+        return None
+    file.seek(sum(struct.unpack('<HH', header[26:])), os.SEEK_CUR)
+    left, crc = record.file_size, 0
+    buffer = memoryview(bytearray(min(left, 1 << 20)))
+    while left:
+        count = file.readinto(buffer[:left])
+        if not count:
+            return None
+        crc = zlib.crc32(buffer[:count], crc)
+        left -= count
+    return crc
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
