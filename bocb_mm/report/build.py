@@ -43,13 +43,22 @@ class Report:
         return [t for t in self.tables if t.source == source]
 
 
-def gather(options: Options, cache: Path | None = None) -> Report:
+def gather(
+    options: Options, cache: Path | None = None, found_runs: list[Path] | None = None
+) -> Report:
     """Read everything that ``options`` names and compute the statistics.
+
+    Args:
+        options: What to report on.
+        cache: See :func:`records.read_runs`.
+        found_runs: The run directories, where the caller has looked for them already.
 
     Raises:
         UserError: Nothing to report on, or an input that is no run directory and no table.
     """
-    csvs, directories = options.csvs(), records.run_directories(options.roots())
+    csvs, directories = options.csvs(), found_runs
+    if directories is None:
+        directories = records.run_directories(options.roots())
     if not (csvs or directories or options.paper):
         where = ', '.join(options.paths) or 'nothing given'
         raise UserError(f'no run.json found ({where}); give run directories, CSV tables or --paper')

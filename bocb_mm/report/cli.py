@@ -89,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.recommend:
         return _recommend(options, args.recommend, args.task)
     out = Path(args.out)
-    mark = upkeep.fingerprint(options, records.run_directories(options.roots()))
+    directories = records.run_directories(options.roots())
+    mark = upkeep.fingerprint(options, directories)
     last = None if args.no_cache else upkeep.last_report(out, mark)
     if last:
         _say_skipped(last['broken'])
@@ -98,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from bocb_mm.report import build
 
-    report = build.gather(options, None if args.no_cache else out / upkeep.CACHE_FILE)
+    cache = None if args.no_cache else out / upkeep.CACHE_FILE
+    report = build.gather(options, cache, directories)
     files = build.write(report, out)
     broken = report.scan.broken
     upkeep.remember(out, mark, files, len(report.tables), broken)

@@ -88,10 +88,11 @@ def ridges(found: list[Snapshot], metric: str) -> Any:
     down, across = style.panels(len(panels))
     tallest = max(len(p) for p in panels.values())
     width = style.panel_width(across)
-    made, grid = style.figure(width, down * (0.75 + 0.3 * tallest), down, across)
+    height = max(down * (0.75 + 0.3 * tallest), 2.0)  # the label at the side needs room
+    made, grid = style.figure(width, height, down, across)
     for axes, (column, members) in zip(grid.flat, panels.items()):
         _ridge_panel(axes, members, metric)
-        axes.set_title(column, loc='left', pad=9)
+        axes.set_title(column, loc='left', pad=10)
     style.hide_rest(grid, len(panels))
     style.label_bottom(grid, len(panels), 'layer index')
     made.supylabel(f'{METRICS[metric]}, by optimizer', fontsize=7.5)
@@ -121,8 +122,10 @@ def _ridge_panel(axes: Any, members: list[Snapshot], metric: str) -> None:
     axes.spines['left'].set_visible(False)
     axes.set_ylim(-0.15, len(members) + 0.5)
     axes.margins(x=0.01)
-    axes.set_title(f'{low:.3g} to {high:.3g}', loc='right', fontsize=5.5, color='#666666',
-                   fontweight='normal', pad=9)  # fmt: skip
+    axes.text(
+        1.0, 1.01, f'{low:.3g} to {high:.3g}', transform=axes.transAxes, ha='right', va='bottom',
+        fontsize=5.5, color='#666666',
+    )  # fmt: skip
 
 
 def transfer(found: list[Snapshot], metric: str = 'l2_norm') -> Any:
@@ -135,7 +138,7 @@ def transfer(found: list[Snapshot], metric: str = 'l2_norm') -> Any:
         if inside.any() and not inside.all():
             end = int(np.flatnonzero(inside)[-1]) + 0.5
             axes.axvline(end, color=style.INK, lw=0.8, ls=':', zorder=99)
-            axes.text(end, axes.get_ylim()[1], ' neck, head', fontsize=5.5, va='bottom')
+            axes.text(end, axes.get_ylim()[1], ' neck, head', fontsize=5.5, va='top')
     return made
 
 

@@ -98,7 +98,7 @@ def _heat(
     width = min(max(1.4 + 0.31 * columns, style.COLUMN), style.TEXT)
     made, grid = style.figure(width, 1.5 + 0.19 * rows)
     axes = grid[0, 0]
-    top = max(float(np.nanmax(shade.to_numpy(), initial=0)), 1e-9)
+    top = max(float(np.nanmax(shade.to_numpy(), initial=0)), 1.0)
     image = axes.imshow(shade, cmap=cmap, vmin=-0.05 * top, vmax=1.1 * top, aspect='auto')
     for i in range(rows):
         for j in range(columns):

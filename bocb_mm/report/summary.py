@@ -40,7 +40,8 @@ def sentences(table: ResultTable, coupled: coupling.Coupling) -> list[str]:
     there = int(values.notna().to_numpy().sum())
     lost = int(stats.diverged(values).to_numpy().sum())
     lines = [
-        f'{values.shape[0]} optimizers on {values.shape[1]} backbones: {there} of {values.size} '
+        f'{_count(values.shape[0], "optimizer")} on {_count(values.shape[1], "backbone")}: '
+        f'{there} of {values.size} '
         f'pairs have a result{_missing(values.size - there)}'
         f'{f", {lost} of them diverged" if lost else ""}. {int(failed.to_numpy().sum())} failed '
         f'by eq. 1 with gamma = {table.gamma:g}.'
@@ -59,6 +60,10 @@ def sentences(table: ResultTable, coupled: coupling.Coupling) -> list[str]:
     if never and values.shape[1] > 1:
         lines.append(f'Never failed: {_and(never)}.')
     return lines
+
+
+def _count(n: int, what: str) -> str:
+    return f'{n} {what}{"s" * (n != 1)}'
 
 
 def _missing(n: int) -> str:
