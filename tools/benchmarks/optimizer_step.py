@@ -29,6 +29,7 @@ from bocb_mm.errors import one_line_errors
 
 SETTINGS = {'lr': 1e-3, 'weight_decay': 1e-2}
 # The same algorithm in the libraries: name there, and the arguments that make it the same.
+# pytorch_optimizer's LAMB is another one: no bias correction, no clipping, decay outside the ratio.
 TORCH = {
     'SGD': ('SGD', {'momentum': 0.9}),
     'Adam': ('Adam', {}),
@@ -57,7 +58,6 @@ OTHER = {
     'Adamax': ('adamax', {}),
     'RAdam': ('radam', {}),
     'AdamP': ('adamp', {}),
-    'LAMB': ('lamb', {}),
     'Adan': ('adan', {}),
     'AdaBound': ('adabound', {}),
     'LARS': ('lars', {}),
