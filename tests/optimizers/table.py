@@ -182,7 +182,13 @@ CASES = {
     'AdaFactor': Case(
         1e-2,
         {
-            'timm': flattened(timm('adafactor', scale_parameter=False, min_dim_size_to_factor=0)),
+            # lr=1: without a rate of its own timm takes the relative step
+            'timm': flattened(
+                timm('adafactor', lr=1, scale_parameter=False, min_dim_size_to_factor=0)
+            ),
+            'pytorch_optimizer': flattened(
+                other('adafactor', betas=(None, 0.999), scale_parameter=False, relative_step=False)
+            ),
             'python': python(plain.adafactor, whole=True),
         },
         decoupled,
