@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.multi_tensor import MultiTensorOptimizer, Scalars, Tensors, add_quotient_
+from bocb_mm.optimizers.multi_tensor import (
+    MultiTensorOptimizer,
+    Scalars,
+    Tensors,
+    add_number_,
+    add_quotient_,
+)
 from bocb_mm.optimizers.strict import check_betas, check_common
 
 
@@ -85,10 +91,10 @@ class AdaBelief(MultiTensorOptimizer):
         work = torch._foreach_sub(grads, m)
         torch._foreach_mul_(var, b2)
         torch._foreach_addcmul_(var, work, work, value=1 - b2)
-        torch._foreach_add_(var, c['eps'])
+        add_number_(var, c['eps'])
         torch._foreach_copy_(work, var)
         torch._foreach_sqrt_(work)
-        torch._foreach_add_(work, c['eps_root'])
+        add_number_(work, c['eps_root'])
         if s['decay']:
             torch._foreach_mul_(params, c['shrink'])
         add_quotient_(params, m, work, c['step'])

@@ -13,6 +13,7 @@ from bocb_mm.optimizers.multi_tensor import (
     MultiTensorOptimizer,
     Scalars,
     Tensors,
+    add_number_,
     add_scaled_,
 )
 from bocb_mm.optimizers.projection import project_, project_grouped_
@@ -98,7 +99,7 @@ class AdamP(RowSpaceMixin, MultiTensorOptimizer):
         torch._foreach_mul_(v, b2)
         torch._foreach_addcmul_(v, grads, grads, value=1 - b2)
         u = torch._foreach_sqrt(v)
-        torch._foreach_add_(u, c['eps'])
+        add_number_(u, c['eps'])
         torch._foreach_reciprocal_(u)
         torch._foreach_mul_(u, m)
         descend_projected_(params, grads, u, c, s)
@@ -115,7 +116,7 @@ class AdamP(RowSpaceMixin, MultiTensorOptimizer):
         def write_denominators(work: Tensors) -> None:
             torch._foreach_copy_(work, v)
             torch._foreach_sqrt_(work)
-            torch._foreach_add_(work, c['eps'])
+            add_number_(work, c['eps'])
 
         def write_step(work: Tensors) -> None:
             write_denominators(work)

@@ -12,6 +12,7 @@ from bocb_mm.optimizers.multi_tensor import (
     MultiTensorOptimizer,
     Scalars,
     Tensors,
+    add_number_,
     add_quotient_,
     clip_factor,
 )
@@ -116,7 +117,7 @@ class Adan(MultiTensorOptimizer):
         torch._foreach_addcmul_(state['exp_avg_sq'], work, work, value=1 - b3)
         torch._foreach_copy_(work, state['exp_avg_sq'])
         torch._foreach_sqrt_(work)
-        torch._foreach_add_(work, c['eps'])
+        add_number_(work, c['eps'])
         if s['decay'] and s['no_prox']:
             torch._foreach_mul_(params, c['shrink'])
         add_quotient_(params, state['exp_avg'], work, c['step'])

@@ -12,6 +12,7 @@ from bocb_mm.optimizers.multi_tensor import (
     MultiTensorOptimizer,
     Scalars,
     Tensors,
+    add_number_,
     add_scaled_,
     clip_factor,
 )
@@ -122,7 +123,7 @@ class LAMB(MultiTensorOptimizer):
             torch._foreach_sqrt_(u)
         else:
             u = torch._foreach_sqrt(v)
-        torch._foreach_add_(u, c['eps'])
+        add_number_(u, c['eps'])
         torch._foreach_reciprocal_(u)
         torch._foreach_mul_(u, m)
         torch._foreach_mul_(u, c['scale'])

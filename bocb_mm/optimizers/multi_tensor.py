@@ -278,6 +278,15 @@ def add_scaled_(y: Tensors, x: Tensors, a: Any) -> None:
         torch._foreach_add_(y, x, alpha=a)
 
 
+def add_number_(x: Tensors, a: Any) -> None:
+    """``x += a``, where ``a`` is a number or a 0-dim tensor.
+
+    As a list, because torch 2.9.1 compiles ``_foreach_add_`` for the value of a 0-dim tensor, that
+    is anew at every step.
+    """
+    torch._foreach_add_(x, [a] * len(x) if isinstance(a, Tensor) else a)
+
+
 def add_quotient_(y: Tensors, x: Tensors, d: Tensors, a: Any) -> None:
     """``y += a * x / d``."""
     if isinstance(a, Tensor):

@@ -108,7 +108,8 @@ def test_compiled_once_whatever_rate_and_step(name, compilations):
     plain, compiled = graphs[:6], graphs[6:]
     assert plain[-1] == 0
     assert 1 <= compiled[1] == compiled[-1] <= 2  # the first two steps at most
-    assert difference(models[1], models[0]) < 1e-8
+    # torch keeps NAdam's product of momenta in float32, whose rounding depends on the way to run
+    assert difference(models[1], models[0]) < (1e-7 if name == 'NAdam' else 1e-8)
 
 
 def test_foreach_and_compile_exclude_each_other():
