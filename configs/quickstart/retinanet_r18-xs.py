@@ -28,7 +28,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=10),
 )
 max_epochs = 8
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=4)
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()
 test_cfg = dict()
 param_scheduler = [
