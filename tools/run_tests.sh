@@ -9,7 +9,7 @@ bash tools/setup_env.sh
 
 # Real programs that some tests drive. Where they cannot be had, those tests skip and say so.
 declare -A programs=(
-    [chromium]='chromium chromium-driver' [pdflatex]='texlive-latex-recommended' [initdb]='postgresql'
+    [chromium]='chromium chromium-driver' [pdflatex]='texlive-latex-recommended texlive-latex-extra' [initdb]='postgresql'
 )
 have() { command -v "$1" >/dev/null || ls /usr/lib/postgresql/*/bin/"$1" >/dev/null 2>&1; }
 wanted=()
