@@ -336,10 +336,14 @@ def test_layer_decay_multiplies_the_rate():
 )
 def test_depths_equal_mmpretrains(cfg):
     """All parameters: our depth is what mmpretrain 1.2.0's get_layer_depth says."""
+    import mmpretrain.models  # noqa: F401
+    from mmengine.registry import DefaultScope
     from mmpretrain.registry import MODELS
 
     model = nn.Module()
-    model.backbone = MODELS.build(cfg)
+    # A Runner of an earlier test may have left another toolbox's scope behind.
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model.backbone = MODELS.build(cfg)
     model.head = nn.Linear(2, 2)
     depths, top = layer_depths(model)
     for name, depth in depths.items():
