@@ -11,6 +11,12 @@ from pathlib import Path
 from bocb_mm.errors import UserError
 
 FILE_NAME = '.run.lock'
+
+
+class DirectoryInUse(UserError):
+    """Another process trains in the directory."""
+
+
 _held: dict[str, int] = {}  # real path -> open file; POSIX locks do not keep out one's own process
 
 
@@ -22,7 +28,8 @@ def acquire(work_dir: str | os.PathLike[str]) -> None:
     (without one, ``No locks available`` is reported and the run goes on unprotected).
 
     Raises:
-        UserError: Another process trains there, or the directory cannot be written.
+        DirectoryInUse: Another process trains there.
+        UserError: The directory cannot be written.
 
     Example:
         >>> acquire('work_dirs/r50')  # doctest: +SKIP
@@ -45,7 +52,7 @@ def acquire(work_dir: str | os.PathLike[str]) -> None:
     except (BlockingIOError, PermissionError):
         owner = os.pread(fd, 200, 0).decode(errors='replace').strip() or 'another process'
         os.close(fd)
-        raise UserError(
+        raise DirectoryInUse(
             f'{directory}: {owner} is training here; wait for it, or give another --work-dir'
         ) from None
     except OSError as error:  # a file system without locks

@@ -1,0 +1,173 @@
+"""One trial, in the process a worker forked for it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bocb_mm import exit_codes, runlock
+from bocb_mm.errors import UserError
+from bocb_mm.runs import RunRecord
+from bocb_mm.search import directory
+from bocb_mm.search.outcomes import of_error
+from bocb_mm.search.plan import Cell, Plan
+
+LOG_FILE = 'log.txt'
+LOCK_SECONDS = 600  # an attempt before this one saves its checkpoint in far less
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a trial's process is told.
+
+    Attributes:
+        cell: What to train.
+        plan: What all trials of the study have in common.
+        work_dir: The trial's directory.
+        threads: Threads to compute with.
+        device: Number of the GPU, ``None`` on a CPU.
+    """
+
+    cell: Cell
+    plan: Plan
+    work_dir: Path
+    threads: int = 1
+    device: str | None = None
+
+
+Train = Callable[[Task], int]
+"""Trains a task and returns an exit status of :mod:`bocb_mm.exit_codes`, or raises."""
+
+
+def train_cell(task: Task) -> int:
+    """Train a trial, from its last good checkpoint where an attempt before left one.
+
+    A directory whose run is finished is taken as the result: the worker that trained it was lost
+    before it could say so.
+    """
+    done = finished(task.work_dir)
+    if done is not None:
+        return exit_codes.COMPLETED if done.status == 'completed' else exit_codes.DIVERGED
+    import torch
+
+    from bocb_mm.training import TrainOptions, prepare, train
+
+    torch.set_num_threads(task.threads)
+    cell, plan = task.cell, task.plan
+    wishes = TrainOptions(
+        optimizer=cell.optimizer,
+        lr=cell.lr,
+        weight_decay=cell.weight_decay,
+        pretrained=plan.pretrained,
+        seed=cell.seed,
+        work_dir=str(task.work_dir),
+        resume='auto',
+        amp=plan.amp,
+        cfg_options=dict(plan.cfg_options),
+    )
+    cfg = prepare(cell.config, wishes)
+    guard(cfg)
+    return train(cfg, wishes)
+
+
+def finished(work_dir: Path) -> RunRecord | None:
+    """The record of a run that has a result, good or bad."""
+    run = directory.record(work_dir)
+    return run if run is not None and run.status in ('completed', 'diverged') else None
+
+
+def guard(cfg: Any) -> None:
+    """Give a config the hooks a search relies on, where it has not got them.
+
+    Checkpoints that a crash cannot spoil, an end for runs that diverge, and one for signals.
+    """
+    hooks = cfg.default_hooks
+    present = [*hooks.values(), *(cfg.get('custom_hooks') or [])]
+    types = {str((h or {}).get('type', '')).rpartition('.')[2] for h in present}
+    if 'SafeCheckpointHook' not in types:
+        saver = hooks.get('checkpoint') or {'interval': 1, 'max_keep_ckpts': 1}
+        hooks['checkpoint'] = {**saver, 'type': 'bocb_mm.SafeCheckpointHook'}
+    for name in ('DivergenceHook', 'SignalHook'):
+        if name not in types:
+            hooks[name.removesuffix('Hook').lower()] = {'type': f'bocb_mm.{name}'}
+
+
+def run(task: Task, train: Train, tell: int, parent: int) -> NoReturn:
+    """All that the forked process does; it never returns.
+
+    Args:
+        task: What to train.
+        train: Does it.
+        tell: File descriptor for one line to the worker on why it failed.
+        parent: The worker's process.
+    """
+    status = exit_codes.FAILED
+    try:
+        os.setsid()  # Ctrl-C is for the worker, which passes it on once
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        _end_with(parent)
+        _prefer_for_oom_killer()
+        if task.device is not None:
+            os.environ['CUDA_VISIBLE_DEVICES'] = task.device
+        task.work_dir.mkdir(parents=True, exist_ok=True)
+        _log_to(task.work_dir / LOG_FILE)
+        _wait_for_lock(task.work_dir)
+        status = train(task)
+    except BaseException as error:
+        outcome = of_error(error)
+        assert outcome.exit_status is not None
+        status = outcome.exit_status
+        told = str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
+        os.write(tell, ' '.join(told.split()).encode()[:2000])
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # no exit handlers of the worker
+
+
+def _end_with(parent: int) -> None:
+    """Get SIGTERM when the worker dies, however it dies (Linux)."""
+    if sys.platform == 'linux':
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(exit_codes.INTERRUPTED)
+
+
+def _prefer_for_oom_killer() -> None:
+    """When memory runs out, the kernel ends the training rather than the worker."""
+    try:
+        Path('/proc/self/oom_score_adj').write_text('500', encoding='ascii')
+    except OSError:
+        return
+
+
+def _log_to(path: Path) -> None:
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _wait_for_lock(work_dir: Path) -> None:
+    """Lock the directory; the process of a worker that was lost may still be saving there."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            runlock.acquire(work_dir)
+            return
+        except runlock.DirectoryInUse as error:
+            if time.monotonic() > until:
+                raise TimeoutError(110, str(error)) from None  # ETIMEDOUT: the machine's fault
+        time.sleep(0.2)

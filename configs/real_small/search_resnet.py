@@ -1,0 +1,21 @@
+# The search of docs/search.md, classical network: pictures of CIFAR-10 at their own 32 x 32, as
+# many epochs as half a minute on one core allows.
+_base_ = './cifar10_r18-xs.py'
+pad_and_flip = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomCrop', crop_size=32, padding=4),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(batch_size=100, dataset=dict(pipeline=pad_and_flip))
+val_dataloader = dict(
+    dataset=dict(pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
+)
+test_dataloader = val_dataloader
+max_epochs = 3
+train_cfg = dict(max_epochs=max_epochs, val_interval=1)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=30),
+    dict(type='CosineAnnealingLR', T_max=270, by_epoch=False, begin=30, end=300),
+]
+default_hooks = dict(logger=dict(interval=100))
