@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,6 +107,19 @@ def write(report: Report, out: Path) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'--out {out}: cannot be made ({error.strerror})') from None
+    wanted = list(figures.figures(report, report.left_out)) if report.options.figures else []
+    with figures.rendered(wanted) as pictures:  # other processes draw while this one writes
+        written = _texts(report)
+        for name, text in written.items():
+            atomic_write_text(out / name, text)
+        drawn, drawings = _draw(wanted, pictures, out / 'figures', report.options.progress)
+    page = html.page(report, drawn, [*report.scan.broken, *report.left_out])
+    atomic_write_text(out / 'report.html', page)
+    return [*(out / name for name in written), *drawings, out / 'report.html']
+
+
+def _texts(report: Report) -> dict[str, str]:
+    """Name to content of every table file of the report."""
     written: dict[str, str] = {}
     for table in report.tables:
         written |= _table_files(table, report.couplings[table.name])
@@ -118,36 +131,27 @@ def write(report: Report, out: Path) -> list[Path]:
         from_results = ranking.rank_runs(load.paper_tables(report.options.gamma), [])
         recomputed = ranking.against_paper(from_results)
         written['rankings_recomputed.csv'] = tables.csv_text(recomputed)
-    for name, text in written.items():
-        atomic_write_text(out / name, text)
-    drawn, pictures = _draw(report, out / 'figures')
-    page = html.page(report, drawn, [*report.scan.broken, *report.left_out])
-    atomic_write_text(out / 'report.html', page)
-    return [*(out / name for name in written), *pictures, out / 'report.html']
+    return written
 
 
-def _draw(report: Report, folder: Path) -> tuple[list[tuple[figures.Figure, bytes]], list[Path]]:
-    """Draw every figure; the SVG of each for the page, and the files written."""
-    if not report.options.figures:
-        return [], []
-    folder.mkdir(exist_ok=True)
+def _draw(
+    wanted: list[figures.Figure],
+    pictures: Iterator[tuple[bytes, bytes]],
+    folder: Path,
+    progress: bool,
+) -> tuple[list[tuple[figures.Figure, bytes]], list[Path]]:
+    """Write the pictures of every figure; the SVG of each for the page, and the files written."""
     drawn, files = [], []
-    wanted = list(figures.figures(report, report.left_out))
-    rendered = figures.render_all(wanted, _processors())
-    for figure in records.bar(wanted, 'drawing', report.options.progress, few=12):
-        svg, png = next(rendered)
+    if wanted:
+        folder.mkdir(exist_ok=True)
+    for figure in records.bar(wanted, 'drawing', progress, few=12):
+        svg, png = next(pictures)
         for suffix, content in (('svg', svg), ('png', png)):
             path = folder / f'{figure.name}.{suffix}'
             path.write_bytes(content)
             files.append(path)
         drawn.append((figure, svg))
     return drawn, files
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    allowed = getattr(os, 'sched_getaffinity', None)  # Linux only
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _table_files(table: ResultTable, coupled: coupling.Coupling) -> dict[str, str]:

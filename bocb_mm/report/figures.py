@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import re
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bocb_mm.report import layers, plots, stats, style
+import pandas as pd
+
+from bocb_mm.report import alt, layers, names, parallel, plots, stats, style
 from bocb_mm.report.load import ResultTable, best_settings
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ class Figure:
         name: Stem of its files.
         table: Name of the table it belongs to.
         title: Headline, with the number the paper gives the figure.
-        caption: What is seen, in a sentence or two; the page's text for those who do not see it.
+        caption: How to read it, in a sentence or two.
+        says: What it shows of these data, for those who do not see it.
         draw: Makes the matplotlib Figure.
     """
 
@@ -33,6 +36,7 @@ class Figure:
     table: str
     title: str
     caption: str
+    says: str
     draw: Callable[[], Any]
 
 
@@ -44,6 +48,7 @@ class Kind:
     title: str
     caption: str
     there: Callable[[Report, ResultTable], bool]
+    says: Callable[[Report, ResultTable], str]
     draw: Callable[[Report, ResultTable], Any]
 
 
@@ -57,10 +62,17 @@ def _several_rates(report: Report, table: ResultTable) -> bool:
     return _searched(report, table) and table.settings['lr'].nunique() > 1
 
 
-def _variation(table: ResultTable, by: str) -> Any:
+def _variation(table: ResultTable, by: str) -> pd.DataFrame:
     variation = stats.hparam_variation(best_settings([table]), by)
+    variation.columns = variation.columns.str.removeprefix(f'{table.name}: ')
+    rows = names.in_paper_order(variation.index)
+    variation = variation.loc[rows, names.columns_in_paper_order(variation.columns)]
+    return variation
+
+
+def _variation_boxes(table: ResultTable, by: str) -> Any:
     coco = any(str(c).startswith(('det ', 'pose ')) for c in table.values.columns)
-    return plots.variation_boxes(variation, by, violin=coco)
+    return plots.variation_boxes(_variation(table, by), by, violin=coco)
 
 
 KINDS = [
@@ -70,14 +82,16 @@ KINDS = [
         'Each violin shows the results of one backbone with all optimizers; the bar is the median, '
         'gray dots are outliers (below Q25 - 1.5 IQR), the worst of them named.',
         lambda r, t: t.values.notna().sum().max() > 2,
+        lambda r, t: alt.medians(t),
         lambda r, t: plots.violins(t),
     ),
     Kind(
         'heatmap',
         'All results',
-        'Colour is the distance from the best of the column. The four best are bold and blue, '
+        'Colour is the distance from the best of the column. The best are bold and blue, '
         'failed results (eq. 1) in italics; a cross is a diverged run, an empty cell is missing.',
-        lambda r, t: t.values.size > 1,
+        lambda r, t: min(t.values.shape) > 1,
+        lambda r, t: alt.failures(t),
         lambda r, t: plots.heat_map(t),
     ),
     Kind(
@@ -86,13 +100,15 @@ KINDS = [
         'Share of the interaction in what the choice of the optimizer moves, with the p-value of a '
         "permutation test; red where it is below 0.05 after Holm's correction.",
         lambda r, t: r.couplings[t.name].columns['share'].notna().any(),
+        lambda r, t: f'Shares {alt.ends(r.couplings[t.name].columns["share"])}.',
         lambda r, t: plots.coupling_bars(r.couplings[t.name]),
     ),
     Kind(
         'profiles',
         'Performance profiles of the optimizers',
         'How many of the backbones each optimizer serves within so many points of the best.',
-        lambda r, t: t.values.shape[0] > 1,
+        lambda r, t: t.values.shape[0] > 1 and t.values.shape[1] > 2,
+        lambda r, t: alt.closest(t),
         lambda r, t: plots.profiles(t),
     ),
     Kind(
@@ -101,7 +117,8 @@ KINDS = [
         'Manhattan distance of the best rate and decay of each optimizer from the most common ones '
         'of the backbone: 0 both usual, 2 one differs, 4 both.',
         lambda r, t: _searched(r, t) and t.values.shape[0] > 1,
-        lambda r, t: _variation(t, 'backbone'),
+        lambda r, t: f'Mean variation {alt.ends(_variation(t, "backbone").mean())}.',
+        lambda r, t: _variation_boxes(t, 'backbone'),
     ),
     Kind(
         'variation_optimizers',
@@ -109,7 +126,8 @@ KINDS = [
         'Manhattan distance of the best rate and decay on each backbone from the most common ones '
         'of the optimizer: 0 both usual, 2 one differs, 4 both.',
         lambda r, t: _searched(r, t) and t.values.shape[1] > 1,
-        lambda r, t: _variation(t, 'optimizer'),
+        lambda r, t: f'Mean variation {alt.ends(_variation(t, "optimizer").mean(axis=1))}.',
+        lambda r, t: _variation_boxes(t, 'optimizer'),
     ),
     Kind(
         'lr_curves',
@@ -117,6 +135,7 @@ KINDS = [
         'Best result over the weight decays at each learning rate; a cross at the bottom is a run '
         'that diverged, curves are cut ten points below the best.',
         _several_rates,
+        lambda r, t: alt.common_rate(t),
         lambda r, t: plots.lr_curves(t),
     ),
     Kind(
@@ -124,6 +143,7 @@ KINDS = [
         'Tuning ease',
         'Share of the LR x WD settings of each pair that come close to its best: dark is easy.',
         _searched,
+        lambda r, t: alt.easiest(t, r.options.tolerance),
         lambda r, t: plots.tuning_map(t, r.options.tolerance),
     ),
 ]
@@ -149,6 +169,7 @@ def figures(report: Report, problems: list[str]) -> Iterator[Figure]:
                     table.name,
                     kind.title,
                     kind.caption,
+                    kind.says(report, table),
                     partial(kind.draw, report, table),
                 )
         if table.source == 'runs':
@@ -168,6 +189,7 @@ def _layer_figures(table: ResultTable, found: list[layers.Snapshot]) -> Iterator
                 title,
                 'One ridge an optimizer over the layers in network order, one panel a backbone; '
                 'the ridges of a panel share a scale, whose ends stand in its corner.',
+                f'Medians over the layers {alt.ends(layers.medians(found, metric))}.',
                 partial(layers.ridges, found, metric),
             )
     if any((s.layers['eligible'] & s.layers['alpha'].notna()).any() for s in found):
@@ -177,6 +199,7 @@ def _layer_figures(table: ResultTable, found: list[layers.Snapshot]) -> Iterator
             'PL exponent alpha (as Figures 7 and 8)',
             'Median over the layers whose alpha means something, with quartiles; hatched where '
             'the pair failed (eq. 1). Below 2 is a risk of overfitting, above 6 of underfitting.',
+            f'Medians {alt.ends(layers.medians(found, "alpha"))}.',
             lambda: layers.alpha_bars(found, table.failed),
         )
     for group, members in layers.several_pretrainings(found).items():
@@ -185,35 +208,28 @@ def _layer_figures(table: ResultTable, found: list[layers.Snapshot]) -> Iterator
             table.name,
             f'Transfer: {group} from its pre-trainings (as Figure A5)',
             'L2 norm of the fine-tuned layers, one panel a pre-training, one ridge a fine-tuning '
-            'optimizer; the dotted line is the end of the backbone.',
-            partial(layers.transfer, members),
+            'optimizer, all on one scale, whose ends stand in the corners; the dotted line is the '
+            'end of the backbone.',
+            f'Medians over the layers {alt.ends(layers.medians(members, "l2_norm"))}.',
+            partial(layers.ridges, members, 'l2_norm', one_scale=True),
         )
 
 
-def render_all(wanted: list[Figure], processes: int) -> Iterator[tuple[bytes, bytes]]:
-    """:func:`render` of each figure in turn, several at a time where the system can fork."""
-    can_fork = 'fork' in multiprocessing.get_all_start_methods()
-    if processes < 2 or len(wanted) < 8 or not can_fork:
-        yield from map(render, wanted)
-        return
-    # A figure holds functions, which cannot be sent to a process: the children inherit the list.
-    _WANTED[:] = wanted
-    with multiprocessing.get_context('fork').Pool(min(processes, 8)) as pool:
-        yield from pool.imap(_render_nth, range(len(wanted)))
-
-
-_WANTED: list[Figure] = []
-
-
-def _render_nth(n: int) -> tuple[bytes, bytes]:
-    return render(_WANTED[n])
+def rendered(wanted: list[Figure]) -> AbstractContextManager[Iterator[tuple[bytes, bytes]]]:
+    """:func:`render` of each figure in turn, several at a time; see :func:`parallel.spread`."""
+    if wanted:
+        # Loaded once here, not again in every process that draws.
+        import matplotlib.backends.backend_agg
+        import matplotlib.backends.backend_svg  # noqa: F401
+    return parallel.spread(render, wanted, few=4)
 
 
 def render(figure: Figure) -> tuple[bytes, bytes]:
     """SVG and PNG (200 dots an inch) of a figure, the same bytes for the same data."""
     with style.drawing():
         made = figure.draw()
-        made.draw_without_rendering()
+        engine = made.get_layout_engine()
+        engine.execute(made)
         made.set_layout_engine('none')  # laid out once, not again for each format
         svg, png = io.BytesIO(), io.BytesIO()
         made.savefig(svg, format='svg', metadata={'Date': None, 'Title': figure.title})

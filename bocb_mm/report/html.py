@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import bocb_mm
-from bocb_mm.report import coupling, names, paper, ranking, stats, summary, tables
+from bocb_mm.report import coupling, names, paper, ranking, records, stats, summary, tables
 from bocb_mm.report.figures import Figure
 from bocb_mm.report.load import ResultTable
 from bocb_mm.report.records import Summary
@@ -131,7 +131,7 @@ def _table_view(report: Report, table: ResultTable, drawn: list[tuple[Figure, by
         'rows': rows,
         'bottom': tables.bottom_rows(table),
         'notes': notes,
-        'figures': [_figure_view(f, svg) for f, svg in drawn],
+        'figures': [_figure_view(table, f, svg) for f, svg in drawn],
     }
 
 
@@ -151,13 +151,14 @@ def _reference(table: ResultTable, place: tuple, digits: int) -> str:
     return f'paper {number(table.reference.at[place], digits)}{shown}'
 
 
-def _figure_view(figure: Figure, svg: bytes) -> dict:
+def _figure_view(table: ResultTable, figure: Figure, svg: bytes) -> dict:
     box = re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg[:2000])
     width, height = (float(v) for v in box.groups()) if box else (252.0, 252.0)
     return {
         'name': figure.name,
         'title': figure.title,
         'caption': figure.caption,
+        'alt': f'{figure.title}, {table.title}. {figure.says}',
         'data': base64.b64encode(svg).decode(),
         'width': round(width * 4 / 3),
         'height': round(height * 4 / 3),
@@ -249,7 +250,7 @@ def _run_view(run: Summary) -> dict:
         ('Warnings', '; '.join(map(str, run['warnings']))),
         ('Started', run['started']),
     ]
-    return {'facts': facts, 'metric': run['metric'], 'curve': run['curve'], 'losses': run['losses']}
+    return {'facts': facts, 'metric': run['metric'], **records.curves(run)}
 
 
 def _raw(value: float | None) -> str:

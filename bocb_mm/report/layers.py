@@ -80,8 +80,27 @@ def read_last(path: str) -> pd.DataFrame:
     return frame[wanted].drop_duplicates('layer').reset_index(drop=True)
 
 
-def ridges(found: list[Snapshot], metric: str) -> Any:
-    """Figures 6, A2 to A4: a metric over the layers, a ridge an optimizer, a panel a backbone."""
+def medians(found: list[Snapshot], metric: str) -> pd.Series:
+    """Median of a metric over the layers of each snapshot, by (optimizer, column).
+
+    Of alpha only the layers count where it means something.
+    """
+    of_each = {}
+    for snapshot in found:
+        layers = snapshot.layers
+        shown = layers.loc[layers['eligible'], metric] if metric == 'alpha' else layers[metric]
+        of_each[snapshot.optimizer, snapshot.column] = shown.median()
+    return pd.Series(of_each, dtype=float)
+
+
+def ridges(found: list[Snapshot], metric: str, one_scale: bool = False) -> Any:
+    """Figures 6, A2 to A4: a metric over the layers, a ridge an optimizer, a panel a backbone.
+
+    Args:
+        found: Snapshots.
+        metric: A key of :data:`METRICS`.
+        one_scale: Whether all panels share a scale, as where they are compared (Figure A5).
+    """
     panels: dict[str, list[Snapshot]] = {}
     for snapshot in found:
         panels.setdefault(snapshot.column, []).append(snapshot)
@@ -91,19 +110,29 @@ def ridges(found: list[Snapshot], metric: str) -> Any:
     height = max(down * (0.75 + 0.3 * tallest), 2.0)  # the label at the side needs room
     made, grid = style.figure(width, height, down, across)
     for axes, (column, members) in zip(grid.flat, panels.items()):
-        _ridge_panel(axes, members, metric)
+        low, high = _ends(found if one_scale else members, metric)
+        _ridge_panel(axes, members, metric, low, high)
+        _mark_end_of_backbone(axes, members[0].layers['layer'])
         axes.set_title(column, loc='left', pad=10)
+        axes.text(
+            1.0, 1.01, f'{low:.3g} to {high:.3g}', transform=axes.transAxes, ha='right',
+            va='bottom', fontsize=5.5, color='#666666',
+        )  # fmt: skip
     style.hide_rest(grid, len(panels))
     style.label_bottom(grid, len(panels), 'layer index')
     made.supylabel(f'{METRICS[metric]}, by optimizer', fontsize=7.5)
     return made
 
 
-def _ridge_panel(axes: Any, members: list[Snapshot], metric: str) -> None:
-    """Ridges from top to bottom; all share one scale, whose ends stand beside the first."""
+def _ends(members: list[Snapshot], metric: str) -> tuple[float, float]:
+    """Smallest and largest value of a metric over all layers of some snapshots."""
     numbers = np.concatenate([m.layers[metric].to_numpy(float) for m in members])
     numbers = numbers[np.isfinite(numbers)]
-    low, high = (np.nanmin(numbers), np.nanmax(numbers)) if len(numbers) else (0.0, 1.0)
+    return (float(numbers.min()), float(numbers.max())) if len(numbers) else (0.0, 1.0)
+
+
+def _ridge_panel(axes: Any, members: list[Snapshot], metric: str, low: float, high: float) -> None:
+    """Ridges from top to bottom, each from ``low`` at its own line to ``high``."""
     span = max(high - low, 1e-12)
     for place, member in enumerate(members):
         values = member.layers[metric].to_numpy(float)
@@ -122,24 +151,20 @@ def _ridge_panel(axes: Any, members: list[Snapshot], metric: str) -> None:
     axes.spines['left'].set_visible(False)
     axes.set_ylim(-0.15, len(members) + 0.5)
     axes.margins(x=0.01)
+
+
+def _mark_end_of_backbone(axes: Any, layer_names: pd.Series) -> None:
+    """A dotted line behind the backbone's last layer, where a neck or a head of layers follows."""
+    inside = layer_names.str.startswith('backbone.').to_numpy()
+    if inside.sum() in (0, len(inside), len(inside) - 1):  # a classifier's head is one layer
+        return
+    end = int(np.flatnonzero(inside)[-1]) + 0.5
+    late = end > 0.7 * len(inside)
+    axes.axvline(end, color=style.INK, lw=0.8, ls=':', zorder=99)
     axes.text(
-        1.0, 1.01, f'{low:.3g} to {high:.3g}', transform=axes.transAxes, ha='right', va='bottom',
-        fontsize=5.5, color='#666666',
+        end, axes.get_ylim()[1], 'neck, head ' if late else ' neck, head', fontsize=5.5, va='top',
+        ha='right' if late else 'left', zorder=99,
     )  # fmt: skip
-
-
-def transfer(found: list[Snapshot], metric: str = 'l2_norm') -> Any:
-    """Figure A5: one backbone from several pre-trainings, the end of the backbone marked."""
-    made = ridges(found, metric)
-    columns = list(dict.fromkeys(s.column for s in found))
-    for axes, column in zip(made.axes, columns):
-        names_ = next(s.layers['layer'] for s in found if s.column == column)
-        inside = names_.str.startswith('backbone.').to_numpy()
-        if inside.any() and not inside.all():
-            end = int(np.flatnonzero(inside)[-1]) + 0.5
-            axes.axvline(end, color=style.INK, lw=0.8, ls=':', zorder=99)
-            axes.text(end, axes.get_ylim()[1], ' neck, head', fontsize=5.5, va='top')
-    return made
 
 
 def alpha_bars(found: list[Snapshot], failed: pd.DataFrame) -> Any:
@@ -202,10 +227,13 @@ def _alpha_legend(made: Any) -> None:
 
 
 def several_pretrainings(found: list[Snapshot]) -> dict[str, list[Snapshot]]:
-    """Snapshots of detection and pose by task and backbone, e.g. ``'det R-50'``."""
+    """Snapshots of detection and pose by task and backbone, e.g. ``'det R-50'``.
+
+    Only backbones that were fine-tuned from more than one pre-training: there is a comparison.
+    """
     groups: dict[str, list[Snapshot]] = {}
     for snapshot in found:
         task, backbone, _ = names.split_column(snapshot.column)
         if task:
             groups.setdefault(f'{task} {backbone}', []).append(snapshot)
-    return groups
+    return {name: g for name, g in groups.items() if len({s.column for s in g}) > 1}

@@ -69,8 +69,13 @@ class ResultTable:
 
     @functools.cached_property
     def top(self) -> pd.DataFrame:
-        """The four best results of each column."""
-        return stats.top(self.values)
+        """The four best results of each column; of four optimizers or fewer, only the best."""
+        return stats.top(self.values, self.n_top)
+
+    @property
+    def n_top(self) -> int:
+        """How many results of a column are marked as the best."""
+        return 4 if len(self.values) > 4 else 1
 
 
 def points(metric: str, value: float) -> float:
@@ -208,12 +213,20 @@ def _settings(part: pd.DataFrame) -> pd.DataFrame:
         sd=('finite', 'std'),  # ddof 1: the spread of the seeds, estimated from a sample
         n=('finite', 'count'),
         n_diverged=('diverged', 'sum'),
-        runs=('run', list),
-        seed_values=('value', list),
     ).reset_index()
+    found['runs'] = _collected(part['run'], groups, len(found))
+    found['seed_values'] = _collected(part['value'], groups, len(found))
     found['n_diverged'] = found['n_diverged'].astype(int)
     found['value'] = found['mean'].where(found['n_diverged'] == 0, stats.DIVERGED)
     return found
+
+
+def _collected(values: pd.Series, groups: Any, n: int) -> list[list]:
+    """The values of each group as a list; pandas' own ``agg(list)`` builds a Series a group."""
+    lists: list[list] = [[] for _ in range(n)]
+    for place, value in zip(groups.ngroup().tolist(), values.tolist()):
+        lists[place].append(value)
+    return lists
 
 
 def _best_settings(settings: pd.DataFrame) -> pd.DataFrame:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
+
+# A search has thousands of runs and a few dozen names.
+_remembered = functools.lru_cache(maxsize=4096)
 
 
 def words(text: str) -> list[str]:
@@ -86,6 +90,7 @@ _OPTIMIZERS_BY_KEY = {key(o): o for o in OPTIMIZERS} | {'sgdm': 'SGD'}
 _BACKBONES_BY_KEY = {key(b): b for b in BACKBONES} | _BACKBONE_SPELLINGS
 
 
+@_remembered
 def optimizer(name: str) -> str:
     """The paper's name of an optimizer, whatever its case; ``SGD-M`` is ``SGD``.
 
@@ -112,6 +117,7 @@ def training(name: str) -> str:
     return _TRAININGS.get(short) or _OPTIMIZERS_BY_KEY.get(short) or name
 
 
+@_remembered
 def column(task: str, backbone_name: str, pretraining: str = '', recipe: str = '') -> str:
     """Head of a result column: the backbone, and what sets it apart within its table.
 
@@ -130,6 +136,7 @@ def column(task: str, backbone_name: str, pretraining: str = '', recipe: str = '
     return f'{prefix}{backbone(backbone_name)}' + (f' ({inside})' if inside else '')
 
 
+@_remembered
 def split_column(head: str) -> tuple[str, str, str]:
     """Task prefix, backbone and parenthesis of a column head, each canonical.
 
@@ -143,6 +150,7 @@ def split_column(head: str) -> tuple[str, str, str]:
     return prefix or '', backbone(name), training(inside) if inside else ''
 
 
+@_remembered
 def table_name(task: str, dataset: str) -> str:
     """Name of the result table that runs of a task on a data set belong to.
 

@@ -68,7 +68,8 @@ def heat_map(table: ResultTable) -> Any:
     return _heat(
         gap.clip(upper=10),
         table.values.map(lambda v: '' if np.isnan(v) else '×' if np.isinf(v) else f'{v:.1f}'),
-        'points below the best of the column (10 and more alike)',
+        'points below the best of the column'
+        + (' (10 and more alike)' if gap.max(axis=None) > 10 else ''),
         # Light is good, dark is bad: the same with every kind of colour vision and in gray.
         'YlOrBr',
         table.failed,
@@ -120,7 +121,12 @@ def _heat(
                 fontstyle='italic' if mark else 'normal',
                 fontweight='bold' if best is not None and best.iat[i, j] else 'normal',
             )
-    axes.set_xticks(range(columns), [str(c) for c in shade.columns], rotation=55, ha='left')
+    longest = max(len(str(c)) for c in shade.columns)
+    room = (width - 0.8) / columns / 0.062  # characters that a column is wide
+    if longest <= room:
+        axes.set_xticks(range(columns), [str(c) for c in shade.columns])
+    else:
+        axes.set_xticks(range(columns), [str(c) for c in shade.columns], rotation=55, ha='left')
     axes.xaxis.tick_top()
     axes.tick_params(length=0, pad=2)
     axes.set_yticks(range(rows), [str(r) for r in shade.index])
@@ -142,10 +148,9 @@ def variation_boxes(variation: pd.DataFrame, by: str, violin: bool) -> Any:
     table = variation if by == 'backbone' else variation.T
     made, grid = style.figure(style.COLUMN, 0.75 + _ROW * table.shape[1])
     axes = grid[0, 0]
-    for place, label in enumerate(table.columns):
+    for place, label in enumerate(map(str, table.columns)):
         values = table[label].dropna()
-        short = str(label).split(': ')[-1]
-        color = style.backbone_color(short) if by == 'backbone' else style.optimizer_color(short)
+        color = style.backbone_color(label) if by == 'backbone' else style.optimizer_color(label)
         if violin and len(values) > 2 and values.std() > 0:
             parts = axes.violinplot(
                 values, [place], orientation='horizontal', widths=0.85, showextrema=False
@@ -166,7 +171,7 @@ def variation_boxes(variation: pd.DataFrame, by: str, violin: bool) -> Any:
                 manage_ticks=False,
             )
         axes.plot([values.mean()], [place], 'D', ms=3, color=color, mec=style.INK, mew=0.4)
-    _rows(axes, [str(c).split(': ')[-1] for c in table.columns])
+    _rows(axes, table.columns)
     axes.set_xticks([0, 2, 4])
     axes.set_xlim(-0.3, 4.3)
     axes.set_xlabel('variation from the mode setting (◆ mean)')
@@ -178,46 +183,66 @@ def lr_curves(table: ResultTable) -> Any:
     tried = table.settings.dropna(subset=['lr'])
     columns = [c for c in table.values.columns if c in set(tried['column'])]
     optimizers = names.in_paper_order(set(tried['optimizer']))
-    few = len(optimizers) <= len(style.LINES)
+    best = tried.groupby(['column', 'optimizer', 'lr'])['value'].max()
+    curves = {pair: one.droplevel([0, 1]) for pair, one in best.groupby(level=[0, 1])}
+    looks = _looks(optimizers)
     down, across = style.panels(len(columns))
     made, grid = style.figure(
         style.panel_width(across), 0.75 + 1.45 * down, down, across, sharex=True
     )
     for axes, column in zip(grid.flat, columns):
-        part = tried[tried['column'] == column]
-        best = stats.finite(table.values)[column].max()
-        floor = best - 10
-        for rank, optimizer in enumerate(optimizers):
-            one = part[part['optimizer'] == optimizer].groupby('lr')['value'].max().sort_index()
-            if one.empty:
-                continue
-            color, marker, dash = style.LINES[rank] if few else (None, '.', '-')
-            color = color or style.optimizer_color(optimizer)
-            shown = one.where(np.isfinite(one)).clip(lower=floor)
-            axes.plot(
-                shown.index, shown, dash, marker=marker, ms=2.6, lw=0.9, color=color,
-                alpha=1 if few else 0.75, label=optimizer, mew=0,
-            )  # fmt: skip
-            lost = one.index[~np.isfinite(one)]
-            axes.plot(lost, [floor] * len(lost), 'x', ms=3.5, mew=0.9, color=color)
+        top = stats.finite(table.values)[column].max()
+        if not np.isfinite(top):  # every pair diverged: crosses only
+            top = 0.0
+            axes.set_yticks([])
         axes.set_xscale('log')
+        for look, members in looks:
+            pairs = [curves[column, o] for o in members if (column, o) in curves]
+            if pairs:
+                _lr_lines(axes, pairs, top - 10, look)
         axes.xaxis.set_major_formatter(lambda rate, _: f'{rate:.0e}'.replace('e-0', 'e-'))
         axes.xaxis.set_minor_formatter(lambda *_: '')
         if tried['lr'].nunique() == 1:
             axes.set_xlim(tried['lr'].min() / 3, tried['lr'].max() * 3)
-        axes.set_ylim(floor - 0.6, best + 0.8)
+        axes.set_ylim(top - 10.6, top + 0.8)
         axes.set_title(column)
         axes.grid(axis='y')
     style.hide_rest(grid, len(columns))
     style.label_bottom(grid, len(columns), 'learning rate')
     made.supylabel('result (points)', fontsize=7.5)
-    if few:
+    if len(looks) == len(optimizers):
         handles, labels = _handles(grid)
         made.legend(handles, labels, loc='outside lower center', ncols=4 if across > 1 else 3)
     else:
         used = {names.optimizer_class(o) for o in optimizers}
         style.class_legend(grid[0, 0], style.OPTIMIZER_COLORS, style.OPTIMIZER_LABELS, used)
     return made
+
+
+def _looks(optimizers: list[str]) -> list[tuple[dict[str, Any], list[str]]]:
+    """How a line looks and whose it is: of a few optimizers each its own, of many its class's."""
+    if len(optimizers) <= len(style.LINES):
+        return [
+            ({'color': color, 'marker': marker, 'ls': dash, 'label': optimizer}, [optimizer])
+            for optimizer, (color, marker, dash) in zip(optimizers, style.LINES)
+        ]
+    classes: dict[str, list[str]] = {}
+    for optimizer in optimizers:
+        classes.setdefault(style.optimizer_color(optimizer), []).append(optimizer)
+    return [
+        ({'color': color, 'marker': '.', 'alpha': 0.75}, members)
+        for color, members in classes.items()
+    ]
+
+
+def _lr_lines(axes: Any, pairs: list[pd.Series], floor: float, look: dict[str, Any]) -> None:
+    """Lines of several pairs as one artist, NaN between them; crosses where they diverged."""
+    rates = np.concatenate([np.append(p.index, np.nan) for p in pairs])
+    results = np.concatenate([np.append(p, np.nan) for p in pairs])
+    lost = np.isinf(results)
+    shown = np.where(lost, np.nan, np.maximum(results, floor))
+    axes.plot(rates, shown, ms=2.6, lw=0.9, mew=0, **look)
+    axes.plot(rates[lost], [floor] * lost.sum(), 'x', ms=3.5, mew=0.9, color=look['color'])
 
 
 def _handles(grid: Any) -> tuple[list, list]:

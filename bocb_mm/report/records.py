@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from bocb_mm.errors import UserError
 from bocb_mm.files import atomic_write_text
 from bocb_mm.report.names import words
+from bocb_mm.report.parallel import spread
 from bocb_mm.runs import FILE_NAME, RunRecord, RunRecordError, find_runs
 
 LAYERS_FILE = 'layer_metrics.csv'
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 # Points kept of a curve: the page draws it 400 pixels wide.
 CURVE_POINTS = 60
 _COPIED = words(
@@ -34,8 +35,8 @@ class Scan:
     """What a look at run directories found.
 
     Attributes:
-        runs: One summary a readable run: the fields of its record and ``path``, ``layers`` (path of
-            its layer metrics or ``''``), ``curve`` and ``losses`` (thinned to ``CURVE_POINTS``).
+        runs: One summary a readable run: the short fields of its record, ``path``, and ``layers``
+            (path of its layer metrics or ``''``). Its curves: :func:`curves`.
         broken: One line for each record that could not be read.
         reused: Number of runs that came from the cache.
     """
@@ -59,12 +60,12 @@ def run_directories(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return list(find_runs(roots))
 
 
-def signature(directory: Path) -> tuple[int, ...]:
+def signature(directory: str | os.PathLike[str]) -> tuple[int, ...]:
     """Time of change and size of a run's two files: equal means unchanged."""
-    found = []
+    place, found = os.fspath(directory), []
     for name in (FILE_NAME, LAYERS_FILE):
         try:
-            stat = os.stat(directory / name)
+            stat = os.stat(f'{place}/{name}')
             found += [stat.st_mtime_ns, stat.st_size]
         except OSError:
             found += [0, 0]
@@ -86,41 +87,52 @@ def read_runs(
         The summaries; a record that cannot be read is named in ``broken``, the rest is read.
     """
     known = _load_cache(cache)
+    places = [os.fspath(d) for d in directories]
+    signs = {place: list(signature(place)) for place in places}
+    entries = {place: known.get(os.path.abspath(place)) for place in places}
+    kept = {place: e[1] for place, e in entries.items() if e and e[0] == signs[place]}
     fresh: dict[str, list] = {}
-    scan = Scan()
-    for directory in bar(list(directories), 'reading runs', progress, few=200):
-        place, sign = os.fspath(directory), list(signature(directory))
-        entry = known.get(os.path.abspath(place))
-        if entry and entry[0] == sign:
-            summary = {**entry[1], **_where(directory)}
-            scan.reused += 1
-        else:
-            try:
-                summary = summarize(RunRecord.load(directory), directory)
-            except RunRecordError as error:
-                scan.broken.append(str(error))
+    scan = Scan(reused=len(kept))
+    changed = [place for place in places if place not in kept]
+    with spread(_read, changed, chunk=64, few=400) as read:
+        for place in bar(places, 'reading runs', progress, few=200):
+            summary, problem = (kept[place], '') if place in kept else next(read)
+            if summary is None:
+                scan.broken.append(problem)
                 continue
-        fresh[os.path.abspath(place)] = [sign, summary]
-        scan.runs.append(summary)
+            fresh[os.path.abspath(place)] = [signs[place], summary]
+            scan.runs.append({**summary, **_where(place, signs[place])})
     if cache is not None and scan.reused < len(fresh):
         _save_cache(cache, fresh)
     return scan
 
 
-def summarize(record: RunRecord, directory: Path) -> Summary:
-    """The part of a record that the report needs."""
-    summary: Summary = {name: getattr(record, name) for name in _COPIED}
+def _read(place: str) -> tuple[Summary | None, str]:
+    """The summary of the run in a directory, or why there is none."""
+    try:
+        record = RunRecord.load(place)
+    except RunRecordError as error:
+        return None, str(error)
+    return {name: getattr(record, name) for name in _COPIED}, ''
+
+
+def curves(run: Summary) -> dict[str, list]:
+    """``curve`` (epoch, metric) and ``losses`` (iteration, loss) of a run, thinned.
+
+    Read when they are shown: of a whole search that is the best setting of each pair only. A record
+    that has become unreadable since has none.
+    """
+    try:
+        record = RunRecord.load(run['path'])
+    except RunRecordError:
+        return {'curve': [], 'losses': []}
     curve = [
         [e.get('epoch', i), e.get(record.metric)]
         for i, e in enumerate(record.evaluations)
         if isinstance(e, dict)
     ]
-    return {
-        **summary,
-        **_where(directory),
-        'curve': thinned(curve),
-        'losses': thinned([p for p in record.losses if isinstance(p, list) and len(p) == 2]),
-    }
+    losses = [p for p in record.losses if isinstance(p, list) and len(p) == 2]
+    return {'curve': thinned(curve), 'losses': thinned(losses)}
 
 
 def thinned(points: list, keep: int = CURVE_POINTS) -> list:
@@ -136,9 +148,10 @@ def thinned(points: list, keep: int = CURVE_POINTS) -> list:
     return [points[round(i * step)] for i in range(keep)]
 
 
-def _where(directory: Path) -> Summary:
-    layers = directory / LAYERS_FILE
-    return {'path': os.fspath(directory), 'layers': os.fspath(layers) if layers.is_file() else ''}
+def _where(place: str, sign: Sequence[int]) -> Summary:
+    """Where a run is, as it was named this time, and its layer metrics if it has some."""
+    layers_changed = sign[2]  # 0: no such file
+    return {'path': place, 'layers': os.path.join(place, LAYERS_FILE) if layers_changed else ''}
 
 
 def bar(items: list[_T], what: str, show: bool, few: int) -> Iterator[_T]:

@@ -13,6 +13,10 @@ from bocb_mm.report.load import ResultTable
 if TYPE_CHECKING:
     from bocb_mm.report.build import Report
 
+# Up to so many optimizers, "failed" says little: the threshold is the best less the quartiles'
+# distance, which is always less than the range (unless a quarter of the results are equal).
+FEW = 5
+
 
 def lead(report: Report) -> str:
     """One sentence: what the report is made from."""
@@ -46,6 +50,11 @@ def sentences(table: ResultTable, coupled: coupling.Coupling) -> list[str]:
         f'{f", {lost} of them diverged" if lost else ""}. {int(failed.to_numpy().sum())} failed '
         f'by eq. 1 with gamma = {table.gamma:g}.'
     ]
+    if values.shape[0] <= FEW and failed.to_numpy().any():
+        lines.append(
+            'With so few optimizers look at the range too: eq. 1 fails the worst result of a '
+            'column, however close to the best it is.'
+        )
     kept = stats.stability(values).dropna(subset=['std'])
     if len(kept) > 1:
         calm, wild = kept['std'].idxmin(), kept['std'].idxmax()

@@ -129,7 +129,7 @@ def _std_range(std: float, spread: float) -> str:
 
 def cells_frame(table: ResultTable) -> pd.DataFrame:
     """Every cell as a row: value, spread, interval, best setting, marks, the paper's value."""
-    failed, best = table.failed, table.top
+    failed, best = table.failed, stats.top(table.values)
     rows = []
     for cell in table.cells.itertuples():
         place = (cell.optimizer, cell.column)
@@ -164,9 +164,9 @@ def cells_frame(table: ResultTable) -> pd.DataFrame:
 
 def legend(table: ResultTable) -> str:
     """One paragraph that says what the marks and rows of a table mean."""
+    best = 'The four best of a column are' if table.n_top == 4 else 'The best of a column is'
     parts = [
-        'The four best of a column are bold and blue, failed ones italic and gray: eq. 1 with '
-        f'gamma = {table.gamma:g}.',
+        f'{best} bold and blue, failed ones italic and gray: eq. 1 with gamma = {table.gamma:g}.',
         'Mean, Std and Range leave out the single worst result of a column.',
     ]
     if table.reference is not None:

@@ -82,6 +82,17 @@ def test_diverged_is_written_not_dropped(tmp_path):
     assert 'diverged' in (tmp_path / 'o' / 'table1_cifar100.csv').read_text()
 
 
+def test_every_run_diverged(tmp_path):
+    for optimizer in ('SGD', 'LION'):
+        for backbone in ('R-50', 'CNX-T', 'DeiT-S'):
+            for lr in (0.01, 0.1):
+                record = make_record(optimizer, backbone, lr=lr, best=None, status='diverged')
+                save(tmp_path / 'r', record)
+    assert main([str(tmp_path / 'r'), '--out', str(tmp_path / 'o')]) == 0
+    check_contract(tmp_path / 'o', ['table1_cifar100'])
+    assert len(pd.read_csv(tmp_path / 'o' / 'table1_cifar100_failed.csv')) == 6
+
+
 def test_broken_record_is_named_and_the_status_is_1(tmp_path, capsys):
     save(tmp_path / 'r', make_record('SGD'))
     (tmp_path / 'r' / 'broken').mkdir()

@@ -1,12 +1,13 @@
 """Runs and CSV files into result tables: best setting, seeds, divergence, names, bad input."""
 
+import functools
 import json
 import math
 
 import pytest
 
 from bocb_mm.errors import UserError
-from bocb_mm.report import load, names, records, stats
+from bocb_mm.report import load, names, parallel, records, stats
 from tests.report.synthetic_runs import make_record, save
 
 
@@ -130,6 +131,36 @@ def test_cache_serves_unchanged_runs_only(tmp_path):
     assert third.reused == 2 and third.runs[0]['best'] == pytest.approx(99.0)
     cache.write_text('{"format": 1, "runs"')
     assert records.read_runs(places, cache, progress=False).reused == 0
+
+
+def test_many_runs_are_read_by_several_processes_as_by_one(tmp_path, monkeypatch):
+    places = [save(tmp_path / 'r', make_record('SGD', seed=s, best=70 + s / 9)) for s in range(20)]
+    (places[3] / 'run.json').write_text('{')
+    (places[5] / 'layer_metrics.csv').write_text('layer\n')
+    alone = records.read_runs(places, progress=False)
+    spread = functools.partial(parallel.spread, processes=2)
+    monkeypatch.setattr(
+        records, 'spread', lambda work, items, chunk, few: spread(work, items, chunk=3, few=2)
+    )
+    shared = records.read_runs(places, tmp_path / 'cache.json', progress=False)
+    assert (shared.runs, shared.broken) == (alone.runs, alone.broken)
+    assert len(shared.runs) == 19 and len(shared.broken) == 1
+    assert [r['seed'] for r in shared.runs if r['layers']] == [5]
+    places[7].joinpath('run.json').unlink()  # only what is there and changed is read again
+    make_record('SGD', seed=9, best=99.0).save(places[9])
+    again = records.read_runs(places, tmp_path / 'cache.json', progress=False)
+    assert again.reused == 17 and len(again.broken) == 2
+    assert {r['seed']: r['best'] for r in again.runs}[9] == pytest.approx(99.0)
+
+
+def test_curves_are_read_when_they_are_shown(tmp_path):
+    place = save(tmp_path, make_record('SGD', best=70.0, epochs=200))
+    run = records.read_runs([place], progress=False).runs[0]
+    curves = records.curves(run)
+    assert [len(c) for c in curves.values()] == [records.CURVE_POINTS] * 2
+    assert curves['curve'][0][0] == 1 and curves['curve'][-1] == [200, pytest.approx(70.0)]
+    (place / 'run.json').write_text('gone')
+    assert records.curves(run) == {'curve': [], 'losses': []}
 
 
 # -- wide CSV ----------------------------------------------------------------------------------

@@ -149,7 +149,9 @@ def test_every_picture_is_there_and_described(page, run_report):
     assert len(images) == len(list((run_report / 'figures').glob('*.svg')))
     sizes = page.execute_script('return [...document.images].map(i => i.naturalWidth)')
     assert min(sizes) > 0
-    assert all(len(i.get_attribute('alt')) > 40 for i in images)
+    texts = [i.get_attribute('alt') for i in images]
+    assert all(len(t) > 40 for t in texts)
+    assert len(set(texts)) == len(texts)  # each says what it shows
 
 
 def test_no_network(run_report):

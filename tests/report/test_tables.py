@@ -50,6 +50,15 @@ def test_marks_of_a_table():
     assert '*60.0*' in text and '**60.0**' not in text
 
 
+def test_of_four_optimizers_only_the_best_is_marked():
+    results = pd.DataFrame({'R-50': [80.0, 79.9, 60.0], 'CNX-T': [1.0, 2.0, 2.0]})
+    table = load.from_frame('t', results.set_axis(list('abc')), 'csv')
+    assert table.top['R-50'].tolist() == [True, False, False]
+    assert table.top['CNX-T'].tolist() == [False, True, True]
+    assert tables.legend(table).startswith('The best of a column is')
+    assert tables.cells_frame(table)['top4'].all()
+
+
 def test_cell_texts_with_seeds_and_the_paper():
     table = load.from_frame('table1_cifar100', pd.DataFrame({'R-50': [79.0]}, index=['SGD']), 'csv')
     table.cells.loc[0, ['sd', 'n']] = [0.25, 3]

@@ -1,10 +1,12 @@
 """How long a report takes over many run directories, and how much memory.
 
-    python tools/benchmarks/report.py --dir DIR [--backbones 20]
+    python tools/benchmarks/report.py --dir DIR [--runs 1250 2500 5000 10000]
 
-Writes the runs of a 20 x 20 x 25 search with the real writer into DIR (again only if they are not
-there), then times the tool: every table, figure and the page; the same again with nothing changed;
-and after one run has changed.
+Writes the runs of whole searches, 25 LR x WD settings of every pair, with the real writer into DIR
+(again only if they are not there), then times the tool on each: every table, figure and the page;
+the same without figures; again with nothing changed; after one run has changed. Prints one
+Markdown table. Peak memory is the largest sum over the tool's processes, shared pages counted once
+(PSS, sampled), where the system tells it (Linux).
 """
 
 import argparse
@@ -12,60 +14,97 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+# Number of runs: optimizers and backbones of the search; each pair has 25.
+SIZES = {1250: (5, 10), 2500: (10, 10), 5000: (20, 10), 10000: (20, 20)}
+CASES = {
+    'all, from nothing': ('--no-cache',),
+    'without figures': ('--no-cache', '--no-figures'),
+    'first, fills the cache': (),
+    'nothing changed': (),
+    'one run changed': (),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--dir', required=True, help='where the runs and the reports go')
-    parser.add_argument('--backbones', type=int, default=20, help='500 runs each; 20 are 10,000')
+    parser.add_argument('--runs', type=int, nargs='+', choices=SIZES, default=list(SIZES))
     args = parser.parse_args()
-    runs = Path(args.dir) / f'runs_{args.backbones}'
-    out = Path(args.dir) / f'report_{args.backbones}'
-    shutil.rmtree(out, ignore_errors=True)
-    if not (runs / 'complete').exists():
-        generate(runs, args.backbones)
-    n = sum('run.json' in files for _, _, files in os.walk(runs))
-    print(f'{n} runs of {_mean_size(runs) / 1000:.0f} kB each')
-    measure('first report', runs, out)
-    measure('nothing changed', runs, out)
-    os.utime(next(runs.rglob('run.json')))
-    measure('one run changed', runs, out)
-    measure('first, tables and page only', runs, out, '--no-cache', '--no-figures')
+    print('| runs | kB each | report | wall s | CPU s | peak MiB |')
+    print('|---:|---:|---|---:|---:|---:|', flush=True)
+    for size in args.runs:
+        runs = Path(args.dir) / f'runs_{size}'
+        out = Path(args.dir) / f'report_{size}'
+        shutil.rmtree(out, ignore_errors=True)
+        if not (runs / 'complete').exists():
+            generate(runs, *SIZES[size])
+        records = list(runs.rglob('run.json'))
+        assert len(records) == size
+        kilobytes = sum(p.stat().st_size for p in records) / size / 1000
+        for case, options in CASES.items():
+            if case == 'one run changed':
+                os.utime(records[0])
+            wall, cpu, peak = measure(runs, out, *options)
+            print(
+                f'| {size:,} | {kilobytes:.0f} | {case} | {wall:.1f} | {cpu:.1f} | {peak:.0f} |',
+                flush=True,
+            )
 
 
-def generate(runs: Path, backbones: int) -> None:
+def generate(runs: Path, optimizers: int, backbones: int) -> None:
     """Write the runs; without fsync, which is no part of what is measured."""
     from bocb_mm.report import names
     from tests.report.synthetic_runs import make_grid
 
     os.fsync = lambda _: None
-    make_grid(runs, names.OPTIMIZERS, names.BACKBONES[:backbones], epochs=100)
+    make_grid(runs, names.OPTIMIZERS[:optimizers], names.BACKBONES[:backbones], epochs=100)
     (runs / 'complete').touch()
 
 
-def _mean_size(runs: Path) -> float:
-    sizes = [p.stat().st_size for p, _ in zip(runs.rglob('run.json'), range(100))]
-    return sum(sizes) / len(sizes)
-
-
-def measure(what: str, runs: Path, out: Path, *options: str) -> None:
-    """Run the tool in a process of its own; print wall time, CPU time and peak memory."""
+def measure(runs: Path, out: Path, *options: str) -> tuple[float, float, float]:
+    """Run the tool in a process of its own: wall time and CPU time in s, peak memory in MiB."""
     tool = [sys.executable, str(ROOT / 'tools' / 'bocb_report.py')]
     start = time.perf_counter()
-    process = subprocess.Popen([*tool, str(runs), '--out', str(out), '--quiet', *options])
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.perf_counter() - start
-    print(
-        f'{what:<28} {wall:6.1f} s wall, {usage.ru_utime + usage.ru_stime:6.1f} s CPU, '
-        f'{usage.ru_maxrss / 1024:6.0f} MiB, exit {process.returncode}',
-        flush=True,
+    process = subprocess.Popen(
+        [*tool, str(runs), '--out', str(out), '--quiet', *options], stdout=subprocess.DEVNULL
     )
+    peak, done = [0.0], threading.Event()
+    watch = threading.Thread(target=_watch, args=(process.pid, peak, done))
+    watch.start()
+    _, status, usage = os.wait4(process.pid, 0)  # CPU time with that of the children
+    wall = time.perf_counter() - start
+    done.set()
+    watch.join()
+    if os.waitstatus_to_exitcode(status):
+        raise SystemExit(f'{" ".join(process.args)}: failed')
+    return wall, usage.ru_utime + usage.ru_stime, max(peak[0], usage.ru_maxrss / 1024)
+
+
+def _watch(pid: int, peak: list[float], done: threading.Event) -> None:
+    """Keep the largest memory of a process and its children in ``peak``, in MiB."""
+    while not done.wait(0.3):
+        peak[0] = max(peak[0], sum(_memory(p) for p in [pid, *_children(pid)]))
+
+
+def _memory(pid: int) -> float:
+    try:
+        lines = Path(f'/proc/{pid}/smaps_rollup').read_text().splitlines()
+    except OSError:  # it has ended, or no Linux
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith('Pss:')) / 1024
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(p) for p in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+    except OSError:
+        return []
 
 
 if __name__ == '__main__':

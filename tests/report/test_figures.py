@@ -1,0 +1,81 @@
+"""What the figures say and in which order they show it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bocb_mm.report import alt, figures, layers, load
+from tests.report.synthetic_runs import make_record
+
+
+def snapshot(optimizer, column, values, prefix='backbone.'):
+    n = len(values)
+    frame = pd.DataFrame({m: values for m in layers.METRICS} | {'alpha': values})
+    frame['layer'] = [f'{prefix}{i}' for i in range(n)]
+    frame['eligible'] = [i > 0 for i in range(n)]
+    return layers.Snapshot(optimizer, column, frame)
+
+
+def test_words_of_a_table():
+    results = {'R-50': [80.0, 79.5, 60.0, 79.0, 79.9], 'CNX-T': [70.0, 82.0, 82.5, 81.0, 81.5]}
+    table = load.from_frame('t', pd.DataFrame(results, index=list('abcde')), 'csv')
+    # medians 79.5 and 81.5; outliers: 60 and 70
+    assert alt.medians(table) == (
+        'Medians from 79.5 (R-50) to 81.5 (CNX-T); backbones with outliers: R-50, CNX-T.'
+    )
+    # thresholds 80 - 0.9 and 82.5 - 1: c and d fail on R-50, a and d on CNX-T
+    assert alt.failures(table) == '4 of 10 results failed, most often d (2 times).'
+    assert alt.closest(table).startswith('Within one point of the best: b on 100%, e on 100%, ')
+
+
+def test_ends_of_nothing_known():
+    assert alt.ends(pd.Series([np.nan])) == 'not known'
+
+
+def test_alpha_counts_where_it_means_something():
+    found = [snapshot('SGD', 'R-50', [100.0, 2.0, 4.0])]
+    assert layers.medians(found, 'alpha')['SGD', 'R-50'] == 3
+    assert layers.medians(found, 'entropy')['SGD', 'R-50'] == 4
+
+
+def test_panels_share_a_scale_only_where_they_are_compared():
+    found = [
+        snapshot('SGD', 'det R-50 (A2)', [1.0, 2.0]),
+        snapshot('SGD', 'det R-50 (A3)', [5.0, 9]),
+    ]
+    corners = [
+        [t.get_text() for axes in layers.ridges(found, 'l2_norm', one).axes for t in axes.texts]
+        for one in (False, True)
+    ]
+    assert corners == [['1 to 2', '5 to 9'], ['1 to 9', '1 to 9']]
+
+
+@pytest.mark.parametrize(
+    ('heads', 'marked'),
+    [(0, False), (1, False), (4, True)],  # a classifier has one layer behind its backbone
+)
+def test_where_the_backbone_ends(heads, marked):
+    one = snapshot('SGD', 'R-50', [1.0] * 9)
+    one.layers.loc[9 - heads :, 'layer'] = 'head'
+    texts = [t.get_text().strip() for t in layers.ridges([one], 'l2_norm').axes[0].texts]
+    assert ('neck, head' in texts) == marked
+
+
+def test_transfer_needs_two_pretrainings():
+    one, other = (snapshot('SGD', f'det R-50 ({p})', [1.0, 2.0]) for p in ('A2', 'A3'))
+    assert layers.several_pretrainings([one]) == {}
+    assert layers.several_pretrainings([one, other]) == {'det R-50': [one, other]}
+
+
+def test_variation_is_in_the_papers_order():
+    runs = []
+    for optimizer in ('RMSProp', 'SGD'):
+        for backbone, lr in (('CNX-T', 0.1), ('AlexNet', 0.2), ('R-50', 0.1)):
+            record = make_record(optimizer, backbone, lr=lr)
+            runs.append(record.__dict__ | {'path': f'{optimizer}{backbone}'})
+    rows, _ = load.tidy_runs(runs)
+    (table,) = load.tables_from_runs(rows)
+    variation = figures._variation(table, 'optimizer')
+    assert list(variation.columns) == ['AlexNet', 'R-50', 'CNX-T']
+    assert list(variation.index) == ['SGD', 'RMSProp']
+    assert variation['AlexNet'].tolist() == [2, 2] and variation['R-50'].tolist() == [0, 0]
