@@ -13,8 +13,8 @@ optim_wrapper = dict(
     constructor='bocb_mm.OptimWrapperConstructor',
     optimizer=dict(type='bocb_mm.AdamW', lr=2e-3, weight_decay=0.05),
 )
-max_epochs = 12
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=4)
+max_epochs = 10
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
 param_scheduler = [

@@ -20,6 +20,7 @@ model = dict(
         # the finer map and 48, 60, 76 on the coarser.
         anchor_generator=dict(octave_base_scale=1.5, ratios=[1.0, 1.6], strides=[16, 32]),
     ),
+    test_cfg=dict(max_per_img=30),  # a scene holds at most six digits
 )  # fmt: skip
 optim_wrapper = dict(
     type='OptimWrapper',

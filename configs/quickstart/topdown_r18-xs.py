@@ -20,8 +20,8 @@ optim_wrapper = dict(
     constructor='bocb_mm.OptimWrapperConstructor',
     optimizer=dict(type='bocb_mm.AdamW', lr=2e-3, weight_decay=0.05),
 )
-max_epochs = 6
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=3)
+max_epochs = 5
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict()
 test_cfg = dict()
 param_scheduler = [
