@@ -16,7 +16,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,8 +49,8 @@ def tuned(
     return Job(name, config, optimizer, lr, weight_decay, weight, after)
 
 
-# A few rates of each were tried on these sets (docs/quickstart.md): the tables compare the optimizers
-# as set here, not after a search. The weight is about the seconds.
+# A few rates of each were tried on these sets (docs/quickstart.md): the tables compare the
+# optimizers as set here, not after a search. The weight is about the seconds.
 # The pre-training that others wait for goes first, long jobs before short ones.
 JOBS = (
     digits('r18-xs', 'AdamW', 3e-3, 0.05, 30),
@@ -179,6 +181,19 @@ def write_report(folder: Path) -> Path:
     return out / 'report.html'
 
 
+def prepare_data() -> Path:
+    """Write the data sets that are not there yet; returns the folder that holds them."""
+    from bocb_mm.datasets import prepare_quickstart
+
+    return prepare_quickstart()['digits'].parent
+
+
+def import_toolboxes() -> None:
+    """Pay for the heavy imports, saying so."""
+    with Console().status('importing mmpretrain, mmdet and mmpose'):
+        warm_up()
+
+
 def new_folder(name: str) -> Path:
     return Path('work_dirs') / name / datetime.datetime.now().strftime('%Y%m%d_%H%M%S')
 
@@ -203,9 +218,8 @@ def run(
     folder = args.out or folder
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f'--out {folder}: not empty; name another folder')
+    import_toolboxes()
     console = Console()
-    with console.status('importing mmpretrain, mmdet and mmpose'):
-        warm_up()
     jobs = [replace(job, options=SMOKE) if args.smoke else job for job in jobs]
     try:
         records = run_chain(jobs, folder, args.workers, console)
@@ -229,10 +243,11 @@ def run(
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv, __doc__.splitlines()[0])
-    from bocb_mm.datasets import prepare_quickstart
-
-    folders = prepare_quickstart()
-    print(f'data: {folders["digits"].parent}', flush=True)
+    # The data are drawn by a process of its own while this one imports the toolboxes.
+    with ProcessPoolExecutor(1, get_context('fork')) as pool:
+        data = pool.submit(prepare_data)
+        import_toolboxes()
+        print(f'data: {data.result()}', flush=True)
     return run(JOBS, args, new_folder('quickstart'), TARGETS)
 
 
