@@ -1,0 +1,5 @@
+# Table 1, CNXV2-T: ConvNeXt recipe at 32 x 32, in its form for such pictures.
+_base_ = '../../_base_/recipes/convnext_cifar_32.py'
+from bocb_mm.backbones import get_spec
+
+model = get_spec('CNXV2-T').classifier(100, cifar=True)

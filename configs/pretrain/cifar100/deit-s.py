@@ -1,0 +1,5 @@
+# Table 1, DeiT-S: DeiT recipe at 224 x 224.
+_base_ = '../../_base_/recipes/deit_cifar_224.py'
+from bocb_mm.backbones import get_spec
+
+model = get_spec('DeiT-S').classifier(100)
