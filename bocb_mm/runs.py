@@ -6,6 +6,7 @@ No torch and no mmengine here: the report reads records on machines that have ne
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -145,7 +146,7 @@ class RunRecord:
         if path.is_dir():
             path = path / FILE_NAME
         try:
-            data = json.loads(path.read_text(encoding='utf-8'))
+            data = json.loads(path.read_bytes().decode('utf-8'))
         except (OSError, ValueError, RecursionError) as error:
             raise RunRecordError(f'{path}: not a readable run record ({error})') from None
         try:
@@ -161,10 +162,13 @@ def _checked(data: Any) -> dict[str, Any]:
     version = data.get('schema_version')
     if version != SCHEMA_VERSION:
         raise RunRecordError(f'schema_version {version!r}: this release reads {SCHEMA_VERSION}')
-    fields = {f.name: f for f in dataclasses.fields(RunRecord)}
+    fields = _fields()
     known = {k: v for k, v in data.items() if k in fields}
     for name, value in known.items():
-        _check_field(name, str(fields[name].type), value)
+        declared, allowed = fields[name]
+        if isinstance(value, bool) or not isinstance(value, allowed):
+            found = type(value).__name__
+            raise RunRecordError(f'field {name!r} holds {found}, expected {declared}')
     return known
 
 
@@ -177,13 +181,16 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _check_field(name: str, declared: str, value: Any) -> None:
-    """Refuse a value of another JSON type than the field's annotation allows."""
-    if value is None and declared.endswith('| None'):
-        return
-    allowed = _JSON_TYPES[declared.split(' ')[0].split('[')[0]]
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        raise RunRecordError(f'field {name!r} holds {type(value).__name__}, expected {declared}')
+@functools.cache
+def _fields() -> dict[str, tuple[str, tuple[type, ...]]]:
+    """The annotation of each field of a record, and the JSON types that it allows."""
+    found = {}
+    for field_ in dataclasses.fields(RunRecord):
+        declared = str(field_.type)
+        allowed = _JSON_TYPES[declared.split(' ')[0].split('[')[0]]
+        nothing = (type(None),) if declared.endswith('| None') else ()
+        found[field_.name] = declared, allowed + nothing
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -211,15 +218,17 @@ def find_runs(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
         >>> [p.name for p in find_runs(['work_dirs'])]  # doctest: +SKIP
         ['lr0.1_wd0.0001_seed0']
     """
-    seen: set[str] = set()
+    seen: set[tuple[int, int]] = set()
     for path in paths:
         if not os.path.exists(path):
             raise UserError(f'{os.fspath(path)}: no such file or directory')
         for directory, names, files in os.walk(path):
             names.sort()
-            if FILE_NAME in files and (real := os.path.realpath(directory)) not in seen:
-                seen.add(real)
-                yield Path(directory)
+            if FILE_NAME in files:
+                stat = os.stat(directory)  # the same under every name, and cheap to ask for
+                if (stat.st_dev, stat.st_ino) not in seen:
+                    seen.add((stat.st_dev, stat.st_ino))
+                    yield Path(directory)
 
 
 def run_directory(

@@ -112,8 +112,9 @@ def write(report: Report, out: Path) -> list[Path]:
         written = _texts(report)
         for name, text in written.items():
             atomic_write_text(out / name, text)
+        data = html.cell_data(report)
         drawn, drawings = _draw(wanted, pictures, out / 'figures', report.options.progress)
-    page = html.page(report, drawn, [*report.scan.broken, *report.left_out])
+    page = html.page(report, data, drawn, [*report.scan.broken, *report.left_out])
     atomic_write_text(out / 'report.html', page)
     return [*(out / name for name in written), *drawings, out / 'report.html']
 

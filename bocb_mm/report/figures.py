@@ -226,12 +226,16 @@ def rendered(wanted: list[Figure]) -> AbstractContextManager[Iterator[tuple[byte
 
 def render(figure: Figure) -> tuple[bytes, bytes]:
     """SVG and PNG (200 dots an inch) of a figure, the same bytes for the same data."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     with style.drawing():
         made = figure.draw()
-        engine = made.get_layout_engine()
-        engine.execute(made)
+        made.get_layout_engine().execute(made)
         made.set_layout_engine('none')  # laid out once, not again for each format
         svg, png = io.BytesIO(), io.BytesIO()
-        made.savefig(svg, format='svg', metadata={'Date': None, 'Title': figure.title})
-        made.savefig(png, format='png', dpi=200, metadata={'Title': figure.title})
+        # Not Figure.savefig: it draws everything once more, to lay it out (matplotlib 3.11).
+        FigureCanvasSVG(made).print_svg(svg, metadata={'Date': None, 'Title': figure.title})
+        made.set_dpi(200)
+        FigureCanvasAgg(made).print_png(png, metadata={'Title': figure.title})
     return svg.getvalue(), png.getvalue()

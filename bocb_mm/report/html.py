@@ -27,11 +27,17 @@ if TYPE_CHECKING:
 SETTINGS_SHOWN, PROBLEMS_SHOWN, CONFIGS_SHOWN = 40, 100, 60
 
 
-def page(report: Report, drawn: list[tuple[Figure, bytes]], problems: list[str]) -> str:
+def cell_data(report: Report) -> str:
+    """What the dialogs of the cells show, as JSON for :func:`page`."""
+    return script_json({'tables': [{'cells': _details(report, t)} for t in report.tables]})
+
+
+def page(report: Report, data: str, drawn: list[tuple[Figure, bytes]], problems: list[str]) -> str:
     """The whole page.
 
     Args:
         report: What to show.
+        data: Of :func:`cell_data`.
         drawn: Figures with their SVG.
         problems: Lines on inputs that could not be used.
     """
@@ -44,11 +50,10 @@ def page(report: Report, drawn: list[tuple[Figure, bytes]], problems: list[str])
     views = [
         _table_view(report, t, [d for d in drawn if d[0].table == t.name]) for t in report.tables
     ]
-    data = {'tables': [{'cells': _details(report, t)} for t in report.tables]}
     return environment.from_string(text['report.html.j2']).render(
         css=Markup(text['report.css']),
         js=Markup(text['report.js']),
-        data=Markup(script_json(data)),
+        data=Markup(data),
         lead=summary.lead(report),
         summary=[{'title': t, 'lines': lines} for t, lines in summary.groups(report)],
         tables=views,
@@ -69,8 +74,16 @@ def script_json(data: Any) -> str:
         >>> print(script_json({'a': '</script>'}))
         {"a":"\u003c/script>"}
     """
-    text = json.dumps(_plain(data), separators=(',', ':'), allow_nan=False)
+    text = _json(data)
     return text.replace('<', '\\u003c').replace('\u2028', '\\u2028').replace('\u2029', '\\u2029')
+
+
+def _json(data: Any) -> str:
+    compact: dict[str, Any] = {'separators': (',', ':'), 'allow_nan': False}
+    try:
+        return json.dumps(data, **compact)
+    except (TypeError, ValueError):  # a number of numpy's, or one that is not finite: seldom
+        return json.dumps(_plain(data), **compact)
 
 
 def _plain(value: Any) -> Any:
@@ -172,9 +185,11 @@ def _details(report: Report, table: ResultTable) -> dict[str, dict]:
     columns = {c: i for i, c in enumerate(table.values.columns)}
     threshold = stats.failure_threshold(table.values, table.gamma)
     failed, place = table.failed, stats.finite(table.values).rank(ascending=False, method='min')
-    tried: dict[tuple, pd.DataFrame] = {}
+    tried: dict[tuple, list[Any]] = {}
     if len(table.settings):
-        tried = dict(iter(table.settings.groupby(['optimizer', 'column'], sort=False)))
+        ordered = table.settings.sort_values(['value', 'mean'], ascending=False)
+        for setting in ordered.itertuples():
+            tried.setdefault((setting.optimizer, setting.column), []).append(setting)
     digits = tables.decimals(table.values)
     found = {}
     for cell in table.cells.itertuples():
@@ -192,7 +207,7 @@ def _details(report: Report, table: ResultTable) -> dict[str, dict]:
             ('Weight decay', '' if pd.isna(cell.weight_decay) else f'{cell.weight_decay:g}'),
             ('The paper', _reference(table, key, digits)),
         ]
-        settings = tried.get(key, pd.DataFrame())
+        settings = tried.get(key, [])
         found[f'{rows[cell.optimizer]},{columns[cell.column]}'] = {
             'optimizer': str(cell.optimizer),
             'column': str(cell.column),
@@ -210,10 +225,9 @@ def _verdict(failed: bool, value: float, threshold: float) -> str:
     return f'{"yes: below" if failed else "no: not below"} {threshold:.2f}'
 
 
-def _settings(settings: pd.DataFrame, digits: int) -> list[list[str]]:
+def _settings(settings: list[Any], digits: int) -> list[list[str]]:
     if len(settings) < 2:
         return []
-    ordered = settings.sort_values(['value', 'mean'], ascending=False).head(SETTINGS_SHOWN)
     return [
         [
             '–' if pd.isna(s.lr) else f'{s.lr:g}',
@@ -222,7 +236,7 @@ def _settings(settings: pd.DataFrame, digits: int) -> list[list[str]]:
             str(s.n),
             str(s.n_diverged),
         ]
-        for s in ordered.itertuples()
+        for s in settings[:SETTINGS_SHOWN]
     ]
 
 

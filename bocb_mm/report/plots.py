@@ -181,7 +181,8 @@ def variation_boxes(variation: pd.DataFrame, by: str, violin: bool) -> Any:
 def lr_curves(table: ResultTable) -> Any:
     """LR stability: each pair's best result at each learning rate, one panel a backbone."""
     tried = table.settings.dropna(subset=['lr'])
-    columns = [c for c in table.values.columns if c in set(tried['column'])]
+    has_rates = set(tried['column'])
+    columns = [c for c in table.values.columns if c in has_rates]
     optimizers = names.in_paper_order(set(tried['optimizer']))
     best = tried.groupby(['column', 'optimizer', 'lr'])['value'].max()
     curves = {pair: one.droplevel([0, 1]) for pair, one in best.groupby(level=[0, 1])}
@@ -201,7 +202,7 @@ def lr_curves(table: ResultTable) -> Any:
             if pairs:
                 _lr_lines(axes, pairs, top - 10, look)
         axes.xaxis.set_major_formatter(lambda rate, _: f'{rate:.0e}'.replace('e-0', 'e-'))
-        axes.xaxis.set_minor_formatter(lambda *_: '')
+        axes.minorticks_off()  # hundreds of them, over all panels
         if tried['lr'].nunique() == 1:
             axes.set_xlim(tried['lr'].min() / 3, tried['lr'].max() * 3)
         axes.set_ylim(top - 10.6, top + 0.8)
