@@ -189,7 +189,7 @@ def status(args: argparse.Namespace) -> int:
     totals = {c: sum(counts[c] for counts in found.values()) for c in summary.COLUMNS}
     table.add_section()
     table.add_row('all', '', *(str(totals[c]) for c in summary.COLUMNS))
-    console = Console()
+    console = _console()
     console.print(table)
     open_ = totals['waiting'] + totals['running']
     done = len(rows) - open_
@@ -216,6 +216,11 @@ def _left(rows: Sequence[dict]) -> str:
     return 'nothing runs: start tools/sweep.py work'
 
 
+def _console() -> Console:
+    """Standard output; where it is no terminal, wide enough for the tables."""
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
 def best(args: argparse.Namespace) -> int:
     """Print the best setting of each pair, and extend the grid where it lies on the edge."""
     from bocb_mm.search import summary
@@ -235,7 +240,7 @@ def best(args: argparse.Namespace) -> int:
             b.config, b.optimizer, value, f'{b.lr:g}', f'{b.weight_decay:g}', str(b.seeds),
             ' '.join(b.edges), str(b.missing or ''),
         )  # fmt: skip
-    Console().print(table)
+    _console().print(table)
     if args.csv:
         _write_csv(Path(args.csv), found)
     print(f'report: python tools/bocb_report.py {plan.work_dir} --out DIR')

@@ -56,9 +56,13 @@ class Store:
         if not create and place.file is not None and not place.file.is_file():
             raise UserError(f'{place}: no such study; make it with tools/sweep.py create')
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        # A connection for each transaction: none is open when the worker forks, and one to a
-        # server that was started again is never used.
-        engine = {'poolclass': NullPool, 'connect_args': place.connect_args()}
+        # SQLite must not be open when a worker forks. A connection to a server may be: the fork
+        # never uses it, and one to a server that was started again is noticed.
+        engine: dict[str, Any] = {'connect_args': place.connect_args()}
+        if place.file is not None:
+            engine['poolclass'] = NullPool
+        else:
+            engine.update(pool_size=1, pool_pre_ping=True)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)

@@ -7,6 +7,7 @@ to be due. Nothing but the fork is shared with a training, so nothing it does ha
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import select
 import signal
@@ -44,6 +45,7 @@ class Child:
         started: Monotonic time of its start.
         pruned: Halving has ended it.
         steps: Its results after epochs, as far as they were told the database.
+        cpu_seconds: Processor time it took.
     """
 
     taken: Taken
@@ -54,6 +56,7 @@ class Child:
     started: float = field(default_factory=time.monotonic)
     pruned: bool = False
     steps: dict[int, float] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
 
 
 class Worker:
@@ -113,6 +116,10 @@ class Worker:
             UserError: The study's directory holds runs of another study, or the database stayed
                 away.
         """
+        # What is imported is never collected; to look at it, and so to copy it, would cost every
+        # forked training two seconds.
+        gc.collect()
+        gc.freeze()
         directory.claim(self.plan.work_dir, self.store.place.name, self.plan.identity)
         before = {s: signal.signal(s, self._on_signal) for s in _SIGNALS}
         before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -210,8 +217,9 @@ class Worker:
     def _collect(self) -> None:
         """Judge the children that ended."""
         for pid, child in list(self.children.items()):
-            ended, status = os.waitpid(pid, os.WNOHANG)
+            ended, status, used = os.wait4(pid, os.WNOHANG)
             if ended:
+                child.cpu_seconds = used.ru_utime + used.ru_stime
                 os.set_blocking(child.ear, False)
                 message = _heard(child.ear)
                 os.close(child.ear)
@@ -265,6 +273,7 @@ class Worker:
             self._said(child, f'{outcome.name}, {then}: {message}')
             return
         notes: dict[str, Any] = {'message': message[:2000], 'seconds': round(seconds, 3)}
+        notes['cpu_seconds'] = round(child.cpu_seconds, 3)
         if record is not None:
             notes['last'] = record.last
         mine = self._patiently(
@@ -278,7 +287,8 @@ class Worker:
         total = sum(counts.values())
         done = total - counts[WAITING] - counts[RUNNING]
         seconds = time.monotonic() - child.started
-        self.say(f'{done}/{total} {child.taken.cell}: {text} ({seconds:.0f} s)')
+        spent = f'{seconds:.0f} s, processor {child.cpu_seconds:.0f} s'
+        self.say(f'{done}/{total} {child.taken.cell}: {text} ({spent})')
 
     def _abandon(self) -> None:
         """End children that are left after an error of the worker's own."""
