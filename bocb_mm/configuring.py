@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from bocb_mm import optimizers
+from bocb_mm.compat import read_metafiles_once
 from bocb_mm.describe import describe, task_of
 from bocb_mm.errors import UserError, nearest
 from bocb_mm.runs import RunRecord, RunRecordError, run_directory
@@ -30,6 +31,7 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     name = os.fspath(path)
     if '::' not in name and not Path(name).is_file():
         raise UserError(f'config {name}: no such file{_near_files(Path(name))}')
+    read_metafiles_once()
     try:
         cfg = Config.fromfile(_shipped(name) if '::' in name else name)
         if options:

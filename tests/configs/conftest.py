@@ -6,10 +6,13 @@ import pytest
 
 
 @pytest.fixture(scope='session', autouse=True)
-def plain_config_dumps():
-    """Let Runners write configs down unformatted: laying one out with yapf takes over a second."""
+def quick_configs():
+    """Read metafiles once; write configs down unformatted, since yapf takes over a second for one."""
     from mmengine.config import config
 
+    from bocb_mm.compat import read_metafiles_once
+
+    read_metafiles_once()
     patch = pytest.MonkeyPatch()
     patch.setattr(config, 'FormatCode', lambda text, **_: (text, True))
     yield
