@@ -43,6 +43,10 @@ def parser() -> argparse.ArgumentParser:
         '--grid', default='5x5', metavar='LRxWD',
         help="consecutive values around the catalog's default: rates x decays (default 5x5)",
     )  # fmt: skip
+    create.add_argument(
+        '--recipe', metavar='NAME',
+        help="the catalog's recipe to take the defaults of (default: the config's own)",
+    )  # fmt: skip
     create.add_argument('--lr', nargs='+', type=float, help='these rates, for every optimizer')
     create.add_argument('--weight-decay', nargs='+', type=float, help='these decays, likewise')
     create.add_argument('--seeds', type=int, default=1, metavar='N', help='seeds 0 to N-1')

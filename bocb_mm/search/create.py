@@ -31,7 +31,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     grids = []
     for config in args.config:
         cfg = configuring.load_config(config, options)
-        task, recipe = task_of(cfg), configuring.recipe_of(cfg)
+        task, recipe = task_of(cfg), args.recipe or configuring.recipe_of(cfg)
         grids += [_grid(catalog_grid(config, name, task, recipe, size), args) for name in names]
     return Plan(
         grids=tuple(grids),
