@@ -176,6 +176,7 @@ def _figure_view(table: ResultTable, figure: Figure, svg: bytes) -> dict:
         'width': round(width * 4 / 3),
         'height': round(height * 4 / 3),
         'size': 'wide' if width > 300 else 'column',
+        'rem': round(width / 72 * 8.5, 1),  # one scale for all: the same letters in each
     }
 
 
@@ -271,10 +272,13 @@ def _raw(value: float | None) -> str:
     return '–' if value is None else f'{value:.5g}'
 
 
+_RANK_HEADS = ('Performance', 'Hyper-parameter', 'BOCB', 'Computation', 'Overall')
+
+
 def _rankings_view(report: Report) -> dict:
     ranks = report.rankings
     printed = ranking.against_paper(ranks) if report.options.paper else None
-    heads = ['Optimizer', *(a.capitalize() for a in (*stats.WEIGHTS, 'overall'))]
+    heads = ['Optimizer', *_RANK_HEADS]
     if printed is not None:
         heads += ['Overall (printed)', 'Difference']
     rows = []

@@ -151,6 +151,7 @@ def _ridge_panel(axes: Any, members: list[Snapshot], metric: str, low: float, hi
     axes.spines['left'].set_visible(False)
     axes.set_ylim(-0.15, len(members) + 0.5)
     axes.margins(x=0.01)
+    axes.locator_params(axis='x', integer=True)
 
 
 def _mark_end_of_backbone(axes: Any, layer_names: pd.Series) -> None:

@@ -274,8 +274,10 @@ def profiles(table: ResultTable) -> Any:
     axes.set(xlabel='points below the best', ylabel='share of the backbones', ylim=(0, 1.03))
     axes.set_xlim(0, 10)
     axes.grid(axis='both')
-    axes.legend(loc='lower right', title='the rest in gray' if len(order) > named else None,
-                title_fontsize=6)  # fmt: skip
+    axes.legend(
+        loc='lower right', title='the rest in gray' if len(order) > named else None,
+        title_fontsize=6, frameon=True, framealpha=0.9, edgecolor='none',
+    )  # fmt: skip
     return made
 
 
@@ -296,5 +298,5 @@ def coupling_bars(coupled: coupling.Coupling) -> Any:
     _rows(axes, columns.index)
     axes.set_xlim(0, 1.19)
     axes.set_xticks(np.linspace(0, 1, 6))
-    axes.set_xlabel('share of the interaction (dashed: the whole table)')
+    axes.set_xlabel('share of the interaction (dashed: table)')
     return made

@@ -44,8 +44,7 @@ def sentences(table: ResultTable, coupled: coupling.Coupling) -> list[str]:
     there = int(values.notna().to_numpy().sum())
     lost = int(stats.diverged(values).to_numpy().sum())
     lines = [
-        f'{_count(values.shape[0], "optimizer")} on {_count(values.shape[1], "backbone")}: '
-        f'{there} of {values.size} '
+        f'{_count(values.shape[0], "optimizer")} {_columns(values)}: {there} of {values.size} '
         f'pairs have a result{_missing(values.size - there)}'
         f'{f", {lost} of them diverged" if lost else ""}. {int(failed.to_numpy().sum())} failed '
         f'by eq. 1 with gamma = {table.gamma:g}.'
@@ -55,7 +54,7 @@ def sentences(table: ResultTable, coupled: coupling.Coupling) -> list[str]:
             'With so few optimizers look at the range too: eq. 1 fails the worst result of a '
             'column, however close to the best it is.'
         )
-    kept = stats.stability(values).dropna(subset=['std'])
+    kept = stats.stability(values)[values.notna().sum() > 2].dropna(subset=['std'])
     if len(kept) > 1:
         calm, wild = kept['std'].idxmin(), kept['std'].idxmax()
         lines.append(
@@ -66,9 +65,18 @@ def sentences(table: ResultTable, coupled: coupling.Coupling) -> list[str]:
     never = [
         str(o) for o in values.index if not failed.loc[o].any() and values.loc[o].notna().all()
     ]
-    if never and values.shape[1] > 1:
+    if never and min(values.shape) > 1:
         lines.append(f'Never failed: {_and(never)}.')
     return lines
+
+
+def _columns(values: pd.DataFrame) -> str:
+    """``on 20 backbones``, or where one stands there more than once ``in 11 columns (...)``."""
+    n = len({names.split_column(str(c))[:2] for c in values.columns})
+    if n == values.shape[1]:
+        return f'on {_count(n, "backbone")}'
+    backbones = len({names.split_column(str(c))[1] for c in values.columns})
+    return f'in {values.shape[1]} columns ({_count(backbones, "backbone")})'
 
 
 def _count(n: int, what: str) -> str:
@@ -106,7 +114,9 @@ def ranking_sentences(report: Report) -> list[str]:
     """The first three of the overall ranking, and how the printed one differs."""
     ranks = report.rankings.dropna(subset=['overall'])
     lines = []
-    if len(ranks):
+    if len(ranks) == 1:
+        lines.append('With one optimizer there is nothing to rank.')
+    elif len(ranks):
         first = [str(o) for o in ranks.sort_values('overall', kind='stable').index[:3]]
         lines.append(
             f'Best overall: {_and(first)} (C.5: performance, tuning, BOCB and computation).'

@@ -105,10 +105,15 @@ def bottom_rows(table: ResultTable) -> dict[str, dict[str, str]]:
     digits = decimals(table.values)
     found = table.statistics
     several = table.cells['n'].max() > 1 if len(table.cells) else False
+    count = table.values.notna().sum()
     rows = {
         'Mean': {c: number(r['mean'], digits) for c, r in found.iterrows()},
-        'Std/Range': {c: _std_range(r['std'], r['range']) for c, r in found.iterrows()},
-        'n': {c: str(int(table.values[c].notna().sum())) for c in found.index},
+        # Of two results one is left out, and one has no spread.
+        'Std/Range': {
+            c: _std_range(r['std'], r['range']) if count[c] > 2 else MISSING
+            for c, r in found.iterrows()
+        },
+        'n': {c: str(int(count[c])) for c in found.index},
         'Failed': {c: str(int(n)) for c, n in found['n_failed'].items()},
     }
     if several:

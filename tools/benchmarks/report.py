@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument('--dir', required=True, help='where the runs and the reports go')
     parser.add_argument('--runs', type=int, nargs='+', choices=SIZES, default=list(SIZES))
     args = parser.parse_args()
+    _warm_up(Path(args.dir))
     print('| runs | kB each | report | wall s | CPU s | peak MiB |')
     print('|---:|---:|---|---:|---:|---:|', flush=True)
     for size in args.runs:
@@ -57,10 +58,19 @@ def main() -> None:
             )
 
 
+def _warm_up(place: Path) -> None:
+    """A small report, so that no measurement compiles modules or builds a font cache."""
+    generate(place / 'runs_warm_up', 3, 3)
+    measure(place / 'runs_warm_up', place / 'report_warm_up', '--no-cache')
+
+
 def generate(runs: Path, optimizers: int, backbones: int) -> None:
     """Write the runs; without fsync, which is no part of what is measured."""
     from bocb_mm.report import names
-    from tests.report.synthetic_runs import make_grid
+
+    # By its own name: some package installs a top-level `tests`.
+    sys.path.insert(0, str(ROOT / 'tests' / 'report'))
+    from synthetic_runs import make_grid
 
     os.fsync = lambda _: None
     make_grid(runs, names.OPTIMIZERS[:optimizers], names.BACKBONES[:backbones], epochs=100)
@@ -72,7 +82,9 @@ def measure(runs: Path, out: Path, *options: str) -> tuple[float, float, float]:
     tool = [sys.executable, str(ROOT / 'tools' / 'bocb_report.py')]
     start = time.perf_counter()
     process = subprocess.Popen(
-        [*tool, str(runs), '--out', str(out), '--quiet', *options], stdout=subprocess.DEVNULL
+        [*tool, str(runs), '--out', str(out), '--quiet', *options],
+        stdout=subprocess.DEVNULL,
+        env=_environment(out.parent),
     )
     peak, done = [0.0], threading.Event()
     watch = threading.Thread(target=_watch, args=(process.pid, peak, done))
@@ -84,6 +96,12 @@ def measure(runs: Path, out: Path, *options: str) -> tuple[float, float, float]:
     if os.waitstatus_to_exitcode(status):
         raise SystemExit(f'{" ".join(process.args)}: failed')
     return wall, usage.ru_utime + usage.ru_stime, max(peak[0], usage.ru_maxrss / 1024)
+
+
+def _environment(place: Path) -> dict[str, str]:
+    """Compiled modules are kept, as Python does by itself, below ``place``."""
+    kept = {k: v for k, v in os.environ.items() if k != 'PYTHONDONTWRITEBYTECODE'}
+    return kept | {'PYTHONPYCACHEPREFIX': str(place / 'pycache')}
 
 
 def _watch(pid: int, peak: list[float], done: threading.Event) -> None:
