@@ -92,8 +92,8 @@ class AdaBelief(MultiTensorOptimizer):
         torch._foreach_mul_(var, b2)
         torch._foreach_addcmul_(var, work, work, value=1 - b2)
         add_number_(var, c['eps'])
-        torch._foreach_copy_(work, var)
-        torch._foreach_sqrt_(work)
+        del work  # gives its memory back to the next list
+        work = torch._foreach_sqrt(var)
         add_number_(work, c['eps_root'])
         if s['decay']:
             torch._foreach_mul_(params, c['shrink'])

@@ -8,20 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bocb_mm.optimizers import kernels
 from bocb_mm.optimizers.multi_tensor import (
     Batch,
+    Block,
     MultiTensorOptimizer,
     Scalars,
     Tensors,
     add_number_,
     add_scaled_,
 )
-from bocb_mm.optimizers.projection import project_, project_grouped_
+from bocb_mm.optimizers.projection import (
+    as_rows,
+    examine_one,
+    project_,
+    project_grouped_,
+    row_dot,
+    row_factors,
+    scale_rows_,
+)
 from bocb_mm.optimizers.rows import RowSpaceMixin
 from bocb_mm.optimizers.strict import check_betas, check_common, require
 
 
-class AdamP(RowSpaceMixin, MultiTensorOptimizer):
+class AdamP(kernels.ScratchMixin, RowSpaceMixin, MultiTensorOptimizer):
     r"""AdamW whose step is projected where weights are scale-invariant.
 
     ``u = m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps)``, projected as :mod:`.projection` says;
@@ -88,6 +98,7 @@ class AdamP(RowSpaceMixin, MultiTensorOptimizer):
             'step': lr * root / (1 - b1**step),
             'eps': group['eps'] * root,
             'shrink': lr * group['weight_decay'],
+            'lr': lr,
         }
 
     @staticmethod
@@ -103,6 +114,31 @@ class AdamP(RowSpaceMixin, MultiTensorOptimizer):
         torch._foreach_reciprocal_(u)
         torch._foreach_mul_(u, m)
         descend_projected_(params, grads, u, c, s)
+
+    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
+        """With torch's Adam kernel: on the weights, or on a buffer for what is projected."""
+        params, grads, state = block
+        m, v = state['exp_avg'], state['exp_avg_sq']
+        if not kernels.take(params, grads, m, v):
+            self.update(*block, c, s)
+            return
+        how = {'step': s['step'], 'betas': s['betas'], 'eps': s['eps']}
+        plain: list[tuple[Tensor, ...]] = []
+        for p, g, a, b in zip(params, grads, m, v):
+            found, layout = examine_one(p, g, s) if p.dim() > 1 else (None, None)
+            if found is None or layout is None or not found.any():
+                plain.append((p, g, a, b))
+                continue
+            (u,) = self.scratch_like([p])
+            kernels.adam_([u.zero_()], [g], ([a], [b]), lr=-1.0, **how)
+            products = row_dot(*as_rows(p, u))
+            scale_rows_(p, row_factors(products, found, layout, c | {'step': c['lr']}, s))
+            p.add_(u, alpha=-c['lr'])
+        if plain:
+            p, g, a, b = (list(column) for column in zip(*plain))
+            if s['decay']:
+                torch._foreach_mul_(p, 1 - c['shrink'])
+            kernels.adam_(p, g, (a, b), lr=c['lr'], **how)
 
     def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
         """All tensors at once; one flat buffer, which the denominators enter twice."""

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bocb_mm.optimizers import kernels
 from bocb_mm.optimizers.multi_tensor import (
+    Block,
     MultiTensorOptimizer,
     Scalars,
     Tensors,
@@ -19,7 +21,7 @@ from bocb_mm.optimizers.multi_tensor import (
 from bocb_mm.optimizers.strict import check_betas, check_common, require
 
 
-class LAMB(MultiTensorOptimizer):
+class LAMB(kernels.ScratchMixin, MultiTensorOptimizer):
     r"""Adam with the step of each layer scaled to the norm of its weights.
 
     ``u = m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps) + weight_decay p;  p -= lr |p| / |u| u``,
@@ -50,7 +52,7 @@ class LAMB(MultiTensorOptimizer):
     """
 
     elementwise = False
-    statics = ('betas', 'max_grad_norm', 'trust_clip')
+    statics = ('betas', 'eps', 'max_grad_norm', 'trust_clip')
 
     def __init__(
         self,
@@ -133,9 +135,39 @@ class LAMB(MultiTensorOptimizer):
             torch._foreach_mul_(u, trust_ratio(params, u, s['trust_clip']))
         add_scaled_(params, u, c['step'])
 
+    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
+        """With torch's Adam kernel, which writes ``u`` into a buffer that held ``decay p``."""
+        params, grads, state = block
+        m, v = state['exp_avg'], state['exp_avg_sq']
+        if not kernels.take(params, grads, m, v):
+            self.update(*block, c, s)
+            return
+        decayed, adapted = s['kind']
+        updates = self.scratch_like(params)
+        norms = []
+        for p, g, a, b, u in kernels.parts(params, grads, m, v, updates):
+            if c['clip'] != 1.0:
+                g = torch._foreach_mul(g, c['clip'])
+            for x, y in zip(p, u):
+                torch.mul(x, c['decay'] if decayed else 0.0, out=y)
+            kernels.adam_(u, g, (a, b), step=s['step'], lr=-1.0, betas=s['betas'], eps=s['eps'])
+            if adapted:
+                norms.append(torch.stack([*torch._foreach_norm(p), *torch._foreach_norm(u)]))
+        factors = [1.0] * len(params)
+        if adapted:
+            w, u_norms = torch.linalg.vector_norm(torch.stack(norms), dim=0).chunk(2)
+            factors = ratio_of(w, u_norms, s['trust_clip']).tolist()
+        for x, y, factor in zip(params, updates, factors):
+            x.add_(y, alpha=c['step'] * factor)
+
 
 def trust_ratio(params: Tensors, updates: Tensors, clip: bool) -> Tensors:
     """``|p| / |u|`` for each tensor, 0-dim, 1 where a norm is 0."""
     w, u = torch.stack(torch._foreach_norm(params)), torch.stack(torch._foreach_norm(updates))
+    return list(ratio_of(w, u, clip).unbind())
+
+
+def ratio_of(w: Tensor, u: Tensor, clip: bool) -> Tensor:
+    """``w / u``, 1 where either is 0; ``clip``: at most 1."""
     ratio = torch.where((w > 0) & (u > 0), w / u, 1.0)
-    return list((ratio.clamp(max=1.0) if clip else ratio).unbind())
+    return ratio.clamp(max=1.0) if clip else ratio

@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.multi_tensor import MultiTensorOptimizer, Scalars, Tensors, add_scaled_
+from bocb_mm.optimizers import kernels
+from bocb_mm.optimizers.multi_tensor import (
+    Block,
+    MultiTensorOptimizer,
+    Scalars,
+    Tensors,
+    add_scaled_,
+)
 from bocb_mm.optimizers.strict import check_common, require
 
 
@@ -118,6 +125,22 @@ class LARS(MultiTensorOptimizer):
             add_scaled_(params, buffer, c['step'] * momentum)
         else:
             add_scaled_(params, buffer, c['step'])
+
+    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
+        """With torch's SGD kernel, tensor by tensor where each has a ratio of its own."""
+        params, grads, state = block
+        buffer = state['momentum_buffer']
+        if s['nesterov'] or not kernels.take(params, grads, buffer):
+            self.update(*block, c, s)
+            return
+        decayed, adapted = s['kind']
+        decay = s['weight_decay'] if decayed else 0.0
+        how = {'lr': -c['step'], 'momentum': s['momentum'], 'weight_decay': decay}
+        if not adapted:
+            kernels.sgd_(params, grads, buffer, **how)
+            return
+        for p, g, b, ratio in zip(params, grads, buffer, _trust_ratio(params, grads, decay, s)):
+            kernels.sgd_([p], [g], [b], scale=ratio.item(), **how)
 
 
 def _trust_ratio(params: Tensors, grads: Tensors, decay: float, s: Scalars) -> Tensors:

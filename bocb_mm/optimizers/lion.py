@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.multi_tensor import MultiTensorOptimizer, Scalars, Tensors, add_scaled_
+from bocb_mm.optimizers.multi_tensor import (
+    MultiTensorOptimizer,
+    Scalars,
+    Tensors,
+    add_scaled_,
+    surely_finite,
+)
 from bocb_mm.optimizers.strict import check_betas, check_common
 
 
@@ -62,11 +68,13 @@ class LION(MultiTensorOptimizer):
 
     @staticmethod
     def update(params: Tensors, grads: Tensors, state: Any, c: Scalars, s: Scalars) -> None:
-        """Six passes, one buffer."""
+        """Five passes and a sum, one buffer."""
         momentum = state['exp_avg']
         direction = torch._foreach_lerp(momentum, grads, 1 - s['betas'][0])
+        hides_nan = not surely_finite(direction)  # torch.sign(nan) is 0
         torch._foreach_sign_(direction)
-        torch._foreach_add_(direction, grads, alpha=0)  # torch.sign(nan) is 0; nan * 0 is nan
+        if hides_nan:
+            torch._foreach_add_(direction, grads, alpha=0)  # nan * 0 is nan
         torch._foreach_lerp_(momentum, grads, 1 - s['betas'][1])
         if s['decay']:
             torch._foreach_mul_(params, c['shrink'])

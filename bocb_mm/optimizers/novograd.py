@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.multi_tensor import MultiTensorOptimizer, Scalars, Tensors, add_scaled_
+from bocb_mm.optimizers import kernels
+from bocb_mm.optimizers.multi_tensor import (
+    Block,
+    MultiTensorOptimizer,
+    Scalars,
+    Tensors,
+    add_scaled_,
+)
 from bocb_mm.optimizers.strict import check_betas, check_common
 
 
@@ -78,13 +85,8 @@ class NovoGrad(MultiTensorOptimizer):
     @staticmethod
     def update(params: Tensors, grads: Tensors, state: Any, c: Scalars, s: Scalars) -> None:
         """One buffer; the second moments of all layers are one vector."""
-        b1, b2 = s['betas']
-        squared = torch.stack(torch._foreach_norm(grads)).square()
-        old = torch.stack(state['exp_avg_sq'])
-        moment = torch.where(old == 0, squared, old * b2 + squared * (1 - b2))
-        torch._foreach_copy_(state['exp_avg_sq'], list(moment.unbind()))
-        denominators = list((moment.sqrt() + s['eps']).unbind())
-        update = torch._foreach_div(grads, denominators)
+        b1 = s['betas'][0]
+        update = torch._foreach_div(grads, list(_denominators(grads, state, s).unbind()))
         if s['decay']:
             torch._foreach_add_(update, params, alpha=s['weight_decay'])
         if s['grad_averaging']:
@@ -92,3 +94,29 @@ class NovoGrad(MultiTensorOptimizer):
         torch._foreach_mul_(state['exp_avg'], b1)
         torch._foreach_add_(state['exp_avg'], update)
         add_scaled_(params, state['exp_avg'], c['step'])
+
+    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
+        """With torch's SGD kernel, tensor by tensor."""
+        params, grads, state = block
+        buffer = state['exp_avg']
+        if not kernels.take(params, grads, buffer):
+            self.update(*block, c, s)
+            return
+        b1 = s['betas'][0]
+        share = 1 - b1 if s['grad_averaging'] else 1.0
+        denominators = _denominators(grads, state, s).tolist()
+        for p, g, m, d in zip(params, grads, buffer, denominators):
+            decay = s['weight_decay'] * d  # the kernel divides it by d again
+            kernels.sgd_(
+                [p], [g], [m], lr=-c['step'], momentum=b1, weight_decay=decay, scale=share / d
+            )
+
+
+def _denominators(grads: Tensors, state: Any, s: Scalars) -> Tensor:
+    """``sqrt(v) + eps`` of each tensor, shape (tensors,), with ``v`` updated."""
+    b2 = s['betas'][1]
+    squared = torch.stack(torch._foreach_norm(grads)).square()
+    old = torch.stack(state['exp_avg_sq'])
+    moment = torch.where(old == 0, squared, old * b2 + squared * (1 - b2))
+    torch._foreach_copy_(state['exp_avg_sq'], list(moment.unbind()))
+    return moment.sqrt() + s['eps']

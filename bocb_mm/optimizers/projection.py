@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.multi_tensor import Scalars, Tensors
+from bocb_mm.optimizers.multi_tensor import BLOCK, Scalars, Tensors
 from bocb_mm.optimizers.rows import RowSpace
 
 
@@ -44,34 +44,63 @@ class Layout:
     limit: Any
 
 
-def row_factors(
-    products: tuple[Tensor, Tensor, Tensor, Tensor], layout: Layout, c: Scalars, s: Scalars
-) -> Tensor:
+@dataclass
+class Found:
+    """What the cosines say.
+
+    Attributes:
+        by_row: Whether the rows of a tensor lose their own components; shape (tensors,).
+        as_whole: Whether the tensor as a whole loses its one, unless ``by_row``; shape (tensors,).
+        squares: ``(|p| + eps)^2`` of each row, then of each tensor; shape (rows + tensors,).
+    """
+
+    by_row: Tensor
+    as_whole: Tensor
+    squares: Tensor
+
+    def any(self) -> bool:
+        """Whether anything is projected at all; waits for the device."""
+        return bool((self.by_row | self.as_whole).any())
+
+
+def examine(pp: Tensor, gg: Tensor, pg: Tensor, layout: Layout, eps: float) -> Found:
+    """Compare weights and gradients.
+
+    Args:
+        pp: Inner product of each row of the weights with itself, shape (rows,).
+        gg: The same of the gradients.
+        pg: Inner product of both.
+        layout: How rows belong to tensors.
+        eps: Guards the norms.
+    """
+    rows = torch.stack((pp, gg, pg), 1)
+    both = torch.cat([rows, layout.total(rows)])  # rows, then whole tensors: one formula for both
+    n = len(rows)
+    p_norm, g_norm = (both[:, :2].sqrt() + eps).unbind(1)
+    cosine = both[:, 2].abs() / g_norm / p_norm
+    by_row = layout.largest(cosine[:n]) < layout.row_limit
+    return Found(by_row, cosine[n:] < layout.limit, p_norm.square())
+
+
+def row_factors(pu: Tensor, found: Found, layout: Layout, c: Scalars, s: Scalars) -> Tensor:
     """What each row of the weights is multiplied with before ``step * u`` is subtracted.
 
     Args:
-        products: Inner products of the rows, each of shape (rows,): weight with itself, gradient
-            with itself, weight with gradient, weight with the step ``u``.
+        pu: Inner product of each row of the weights with that of the step ``u``, shape (rows,).
+        found: What :func:`examine` found.
         layout: How rows belong to tensors.
         c: ``step``: step size; ``shrink``: rate times decay, 0 without decay.
-        s: ``wd_ratio``: share of the decay that acts on projected tensors; ``eps``: guards the
-            norms.
+        s: ``wd_ratio``: share of the decay that acts on projected tensors.
 
     Returns:
         ``1 - shrink * wd + step * c`` per row.
     """
-    rows = torch.stack(products, 1)
-    both = torch.cat([rows, layout.total(rows)])  # rows, then whole tensors: one formula for both
-    n = len(rows)
-    p_norm, g_norm = (both[:, :2].sqrt() + s['eps']).unbind(1)
-    _, _, pg, pu = both.unbind(1)
-    cosine = pg.abs() / g_norm / p_norm
-    parallel = pu / p_norm.square()
-    by_row = layout.largest(cosine[:n]) < layout.row_limit
-    as_whole = cosine[n:] < layout.limit
-    kept = torch.where(by_row | as_whole, s['wd_ratio'], 1.0)
-    whole = torch.where(as_whole, parallel[n:], 0.0)
-    along = torch.where(layout.spread(by_row), parallel[:n], layout.spread(whole))
+    n = len(pu)
+    parallel = pu / found.squares[:n]
+    whole = layout.total(pu[:, None]).flatten() / found.squares[n:]
+    kept = torch.where(found.by_row | found.as_whole, s['wd_ratio'], 1.0)
+    others = layout.spread(torch.where(found.as_whole, whole, 0.0))
+    along = torch.where(layout.spread(found.by_row), parallel, others)
     return 1 - c['shrink'] * layout.spread(kept).to(along) + c['step'] * along
 
 
@@ -87,28 +116,48 @@ def rows_of(t: Tensor) -> Tensor:
 
 
 def row_dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each row of ``a`` with that of ``b``, without a buffer for the products."""
-    return torch.bmm(a.unsqueeze(1), b.unsqueeze(2)).flatten()
+    """Inner product of each row of ``a`` with that of ``b``; products in pieces of a block."""
+    if torch.compiler.is_compiling():
+        return (a * b).sum(1)
+    some = max(1, BLOCK // a.shape[1])
+    return torch.cat([(x * y).sum(1) for x, y in zip(a.split(some), b.split(some))])
 
 
-def project_(p: Tensor, g: Tensor, u: Tensor, c: Scalars, s: Scalars) -> None:
-    """Multiply the weights of one tensor with their row factors."""
-    delta, n, size = s['delta'], p.shape[0], p.numel()
-    layout = Layout(
+def single_layout(p: Tensor, delta: float) -> Layout:
+    """The layout of one tensor alone."""
+    n, size = p.shape[0], p.numel()
+    return Layout(
         total=lambda x: x.sum(0, keepdim=True),
         largest=lambda x: x.amax(0, keepdim=True),
         spread=lambda x: x.expand(n),
         row_limit=delta / (size // n) ** 0.5,
         limit=delta / size**0.5,
     )
-    a, b = rows_of(p), rows_of(g)
-    same = a.shape == b.shape and p.stride() == g.stride() == u.stride()
-    if not same:  # rows would be ordered differently
-        a, b, u = p.flatten(1), g.flatten(1), u.flatten(1)
-    else:
-        u = rows_of(u)
-    products = row_dot(a, a), row_dot(b, b), row_dot(a, b), row_dot(a, u)
-    p.mul_(row_factors(products, layout, c, s).view(-1, *[1] * (p.dim() - 1)))
+
+
+def as_rows(*tensors: Tensor) -> list[Tensor]:
+    """The tensors as (first dimension, rest), their elements in the same order."""
+    if all(t.stride() == tensors[0].stride() for t in tensors):
+        return [rows_of(t) for t in tensors]
+    return [t.flatten(1) for t in tensors]
+
+
+def examine_one(p: Tensor, g: Tensor, s: Scalars) -> tuple[Found, Layout]:
+    """:func:`examine` for one tensor; ``s``: ``delta`` and ``eps``."""
+    layout = single_layout(p, s['delta'])
+    a, b = as_rows(p, g)
+    return examine(row_dot(a, a), row_dot(b, b), row_dot(a, b), layout, s['eps']), layout
+
+
+def project_(p: Tensor, g: Tensor, u: Tensor, c: Scalars, s: Scalars) -> None:
+    """Multiply the weights of one tensor with their row factors."""
+    found, layout = examine_one(p, g, s)
+    scale_rows_(p, row_factors(row_dot(*as_rows(p, u)), found, layout, c, s))
+
+
+def scale_rows_(p: Tensor, factors: Tensor) -> None:
+    """``p[i] *= factors[i]``."""
+    p.mul_(factors.view(-1, *[1] * (p.dim() - 1)))
 
 
 def project_grouped_(
@@ -149,5 +198,6 @@ def project_grouped_(
         limit=space.limits[2],
     )
     pp, gg, pg, pu = products
-    space.row_factor.copy_(row_factors((pp, gg, pg, pu), layout, c, s))
+    found = examine(pp, gg, pg, layout, s['eps'])
+    space.row_factor.copy_(row_factors(pu, found, layout, c, s))
     torch._foreach_mul_(params, space.row_views)

@@ -7,9 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bocb_mm.optimizers import kernels
 from bocb_mm.optimizers.adamp import descend_projected_
-from bocb_mm.optimizers.multi_tensor import Batch, MultiTensorOptimizer, Scalars, Tensors
-from bocb_mm.optimizers.projection import project_grouped_
+from bocb_mm.optimizers.multi_tensor import Batch, Block, MultiTensorOptimizer, Scalars, Tensors
+from bocb_mm.optimizers.projection import (
+    as_rows,
+    examine_one,
+    project_grouped_,
+    row_dot,
+    row_factors,
+    scale_rows_,
+)
 from bocb_mm.optimizers.rows import RowSpaceMixin
 from bocb_mm.optimizers.strict import check_common, require
 
@@ -101,6 +109,32 @@ class SGDP(RowSpaceMixin, MultiTensorOptimizer):
             u = torch._foreach_mul(buffer, momentum)
             torch._foreach_add_(u, grads)
         descend_projected_(params, grads, u, c, s)
+
+    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
+        """With torch's SGD kernel on the weights, after what the projection changes of them.
+
+        The product of weight and step follows from those of weight, gradient and old buffer.
+        """
+        params, grads, state = block
+        buffer, momentum, share = state['momentum_buffer'], s['momentum'], 1 - s['dampening']
+        if not kernels.take(params, grads, buffer):
+            self.update(*block, c, s)
+            return
+        for p, g, b in zip(params, grads, buffer):
+            found, layout = examine_one(p, g, s) if p.dim() > 1 else (None, None)
+            if found is not None and layout is not None and found.any():
+                weight, gradient, old = as_rows(p, g, b)
+                pg = row_dot(weight, gradient)
+                pu = momentum * row_dot(weight, old) + share * pg
+                if s['nesterov']:
+                    pu = pg + momentum * pu
+                scale_rows_(p, row_factors(pu, found, layout, c, s))
+            elif s['decay']:
+                p.mul_(1 - c['shrink'])
+        kernels.sgd_(
+            params, grads, buffer,
+            lr=c['step'], momentum=momentum, scale=share, nesterov=s['nesterov'],
+        )  # fmt: skip
 
     def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
         """All tensors at once; one flat buffer."""

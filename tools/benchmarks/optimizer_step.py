@@ -17,6 +17,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -222,13 +223,10 @@ def table(rows: list[dict[str, Any]], compiled: bool) -> str:
 
 def page(tables: dict[str, str], rounds: int) -> str:
     """The page for the docs."""
-    import pytorch_optimizer
-    import timm
-
     parts = [
         '# Time, dispatches and memory of an optimizer step',
         f'Written by `tools/benchmarks/optimizer_step.py` (torch {torch.__version__}, timm '
-        f'{timm.__version__}, pytorch_optimizer {pytorch_optimizer.__version__}, '
+        f'{version("timm")}, pytorch_optimizer {version("pytorch_optimizer")}, '
         f'{torch.get_num_threads()} CPU threads, medians of {rounds} rounds in which all '
         'contestants take turns). Cells: ms / ATen dispatches that touch a tensor of more than one '
         "element, views included. `ours` is the device's default. `pytorch_optimizer`: the faster "
