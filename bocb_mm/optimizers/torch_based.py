@@ -1,9 +1,10 @@
 """The optimizers that PyTorch has: its own classes, with strict arguments and three ways to run.
 
 ``foreach=None`` leaves the choice to the device: the fused kernel where PyTorch has one, else
-``foreach`` on an accelerator and a loop on a CPU. ``compile=True`` compiles the step; rate and
-step count enter as tensors, so that a schedule does not compile anew. State and checkpoints are
-PyTorch's own, except that the way to run belongs to the optimizer and not to the checkpoint.
+``foreach`` on an accelerator and, on a CPU, a loop over pieces that stay in the cache.
+``compile=True`` compiles the step; rate and step count enter as tensors, so that a schedule does
+not compile anew. State and checkpoints are PyTorch's own, except that the way to run belongs to the
+optimizer and not to the checkpoint.
 
 Arguments are those of the torch class; what differs in their defaults stands in each docstring.
 """
@@ -11,13 +12,14 @@ Arguments are those of the torch class; what differs in their defaults stands in
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from collections.abc import Callable
 from inspect import Parameter
 from typing import Any, ClassVar
 
 import torch
 
-from bocb_mm.optimizers.multi_tensor import check_gradient
+from bocb_mm.optimizers.multi_tensor import BLOCK, check_gradient, flat_views
 from bocb_mm.optimizers.strict import SettingError, StrictArguments
 
 RUN_FLAGS = ('foreach', 'fused', 'capturable', 'differentiable')
@@ -92,16 +94,7 @@ class TorchOptimizer(StrictArguments):
             with torch.enable_grad():
                 loss = closure()
         fused = [group for group in self.param_groups if group.get('fused')]
-        for group in self.param_groups:
-            for p in group['params']:
-                if p.grad is None:
-                    continue
-                if p.grad.layout is not torch.strided:
-                    check_gradient(p, p.grad)
-                # torch 2.9.1: the fused kernels walk the memory and mix up the elements of a
-                # gradient that lies otherwise than its weight (channels-last), without an error.
-                if fused and p.grad.stride() != p.stride():
-                    p.grad = torch.empty_like(p).copy_(p.grad)
+        self._check_gradients(bool(fused))
         # torch 2.9.1: fused SGD fails where some weights have a momentum buffer and others do not.
         fallback = [group for group in fused if not self._evenly_started(group)]
         for group in fallback:
@@ -109,12 +102,51 @@ class TorchOptimizer(StrictArguments):
         try:
             if self.compile:
                 self._compiled_step()
-            else:
+            elif fused or any(group.get('foreach') for group in self.param_groups):
                 super().step()  # type: ignore[misc]
+            else:
+                self._step_in_blocks()
         finally:
             for group in fallback:
                 group['fused'] = True
         return loss
+
+    def _check_gradients(self, fused: bool) -> None:
+        """Refuse sparse gradients; lay those of a fused step out as their weights."""
+        for p in (p for group in self.param_groups for p in group['params']):
+            if p.grad is None:
+                continue
+            if p.grad.layout is not torch.strided:
+                check_gradient(p, p.grad)
+            # torch 2.9.1: the fused kernels walk the memory and mix up the elements of a
+            # gradient that lies otherwise than its weight (channels-last), without an error.
+            if fused and p.grad.stride() != p.stride():
+                p.grad = torch.empty_like(p).copy_(p.grad)
+
+    def _step_in_blocks(self) -> None:
+        """Run PyTorch's loop, with big tensors of a CPU cut into pieces that stay in the cache.
+
+        The pieces are views of weight, gradient and state; a counter is copied for each.
+        """
+        groups, state = self.param_groups, self.state
+        self.param_groups, self.state = [dict(group) for group in groups], defaultdict(dict)
+        first_pieces = []
+        for group in self.param_groups:
+            rows = [(p, pieces(p, state.get(p, {}))) for p in group['params']]
+            group['params'] = [q for _, cut in rows for q, _ in cut]
+            self.state.update(part for _, cut in rows for part in cut)
+            first_pieces += [(p, cut[0][0]) for p, cut in rows if cut[0][0] is not p]
+        try:
+            super().step()  # type: ignore[misc]
+            for p, q in first_pieces:
+                for key, value in self.state[q].items():
+                    if value.dim() == 0:
+                        state[p][key].copy_(value)
+            for p in (p for group in groups for p in group['params']):
+                if made := self.state.get(p):  # not cut: torch may have made its state just now
+                    state[p] = made
+        finally:
+            self.param_groups, self.state = groups, state
 
     def _evenly_started(self, group: dict[str, Any]) -> bool:
         """Whether all or none of the weights that are due have a state."""
@@ -152,11 +184,22 @@ class TorchOptimizer(StrictArguments):
         """Load a checkpoint; the way to run stays as this optimizer was built."""
         flags = [{k: g[k] for k in RUN_FLAGS if k in g} for g in self.param_groups]
         super().load_state_dict(state_dict)  # type: ignore[misc]
+        self._keep_counters(state_dict)
         for group, own in zip(self.param_groups, flags):
             group.update(own)
             if group.get('fused'):
                 for p in group['params']:
                     self._lay_state_like(p)
+
+    def _keep_counters(self, state_dict: dict[str, Any]) -> None:
+        """Undo that torch 2.9.1 casts NAdam's product of momenta to the dtype of the weights."""
+        numbers = [n for group in state_dict['param_groups'] for n in group['params']]
+        weights = [p for group in self.param_groups for p in group['params']]
+        for number, p in zip(numbers, weights):
+            for key, value in state_dict['state'].get(number, {}).items():
+                if isinstance(value, torch.Tensor) and value.dim() == 0:
+                    loaded = self.state[p][key]
+                    self.state[p][key] = value.detach().clone().to(loaded.device)
 
     def _lay_state_like(self, p: torch.Tensor) -> None:
         """Lay the state out in memory as the weight lies; see :meth:`step` on fused kernels."""
@@ -174,6 +217,34 @@ class TorchOptimizer(StrictArguments):
         self.__dict__.setdefault('compile', False)
         self._compiled = None
         super().__setstate__(state)  # type: ignore[misc]
+
+
+def pieces(p: torch.Tensor, state: dict[str, Any]) -> list[tuple[torch.Tensor, dict[str, Any]]]:
+    """A weight with its state, as pieces of at most ``BLOCK`` elements where it is worth it.
+
+    Args:
+        p: Weight, with or without gradient.
+        state: torch's state of it: tensors like ``p``, and counters of no dimension.
+
+    Returns:
+        ``(weight, state)`` of each piece: views, but for the counters, which are copies. The weight
+        itself with its own state if it is small, elsewhere than on a CPU, without gradient or
+        state, or does not lie in memory as these do.
+    """
+    whole = [(p, state)]
+    if p.grad is None or not state or p.numel() < 2 * BLOCK or p.device.type != 'cpu':
+        return whole
+    alike = {k: v for k, v in state.items() if isinstance(v, torch.Tensor) and v.shape == p.shape}
+    counters = {k: v for k, v in state.items() if k not in alike}
+    flat = flat_views((p.detach(), p.grad, *alike.values()))
+    if flat is None or not all(isinstance(v, torch.Tensor) for v in counters.values()):
+        return whole
+    cut = []
+    for weight, grad, *parts in zip(*(t.split(BLOCK) for t in flat)):
+        weight.grad = grad
+        copies = {k: v.clone() for k, v in counters.items()}
+        cut.append((weight, dict(zip(alike, parts)) | copies))
+    return cut
 
 
 def _as_groups(params: Any) -> list[dict[str, Any]]:

@@ -88,9 +88,19 @@ def test_resumed_run_is_bit_equal(name):
         assert torch.equal(p, q)
 
 
+CHANGES = {
+    'default to foreach': ({}, {'foreach': True}),
+    'foreach to loop': ({'foreach': True}, {'foreach': False}),
+    'default to compiled': ({}, {'compile': True}),
+    'compiled to default': ({'compile': True}, {}),
+}
+
+
+@pytest.mark.parametrize('change', CHANGES)
 @pytest.mark.parametrize('name', CASES)
-def test_way_to_run_may_change_on_resume(name):
+def test_way_to_run_may_change_on_resume(name, change, compilations):
     """Equal to an uninterrupted run whose way to run changes at the same step, bit by bit."""
+    before, after = CHANGES[change]
 
     def in_memory(optimizer, fresh):
         """No file: the state tensors themselves move over."""
@@ -102,15 +112,17 @@ def test_way_to_run_may_change_on_resume(name):
             kept = {'params', 'foreach', 'fused', 'capturable', 'differentiable'}
             h.update({k: v for k, v in g.items() if k not in kept})
 
-    for before, after in (({}, {'foreach': True}), ({'foreach': True}, {'foreach': False})):
-        resumed, optimizer = halves(name, before, after, through_file)
-        moved, _ = halves(name, before, after, in_memory)
-        same, _ = halves(name, before, before, through_file)
-        for p, q in zip(resumed.parameters(), moved.parameters()):
-            assert torch.equal(p, q)
-        assert difference(resumed, same) < 1e-8
-        flag = getattr(optimizer, 'foreach', optimizer.param_groups[0].get('foreach'))
-        assert bool(flag) == after.get('foreach', False)
+    resumed, optimizer = halves(name, before, after, through_file)
+    moved, _ = halves(name, before, after, in_memory)
+    same, _ = halves(name, before, before, through_file)
+    for p, q in zip(resumed.parameters(), moved.parameters()):
+        assert torch.equal(p, q)
+    # torch keeps NAdam's product of momenta in float32, whose rounding depends on the way to run
+    limit = 1e-7 if name == 'NAdam' and 'compiled' in change else 1e-8
+    assert difference(resumed, same) < limit
+    flag = getattr(optimizer, 'foreach', optimizer.param_groups[0].get('foreach'))
+    assert bool(flag) == after.get('foreach', False)
+    assert optimizer.compile == after.get('compile', False)
 
 
 @pytest.mark.parametrize('name', CASES)

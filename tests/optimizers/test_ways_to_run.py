@@ -78,19 +78,6 @@ def test_a_step_takes_one_buffer_at_most(name, foreach):
     assert peak(optimizer.step) < 1.1 * size
 
 
-@pytest.fixture
-def compilations(monkeypatch):
-    """``torch.compile`` without code generation; counts the graphs that it makes."""
-    from torch._dynamo.testing import CompileCounter
-
-    counter = CompileCounter()
-    compile = torch.compile
-    monkeypatch.setattr(torch, 'compile', lambda f: compile(f, backend=counter))
-    torch._dynamo.reset()
-    yield counter
-    torch._dynamo.reset()
-
-
 # SGD: torch makes its state lazily; RAdam: torch counts steps in float32
 @pytest.mark.parametrize('name', [*OWN, 'SGD', 'RAdam'])
 def test_compiled_once_whatever_rate_and_step(name, compilations):
