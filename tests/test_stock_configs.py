@@ -14,6 +14,7 @@ batch is fixed, so a lower loss is the optimizer's doing.
 from __future__ import annotations
 
 import copy
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -180,3 +181,30 @@ def test_the_constructor_groups_a_stock_model(scope, bench):
     assert held == {id(p) for p in model.parameters() if p.requires_grad}
     if scope == 'mmdet':  # frozen_stages=1
         assert len(held) < len(list(model.parameters()))
+
+
+@pytest.mark.parametrize('scope', STOCK)
+def test_two_hook_lines_measure_and_record(scope, bench, tmp_path):
+    """The README's ``custom_hooks``, added to upstream's config and run by upstream's Runner."""
+    import pandas as pd
+    from mmengine.runner import Runner
+
+    cfg = copy.deepcopy(bench(scope).cfg)
+    for name in ('val', 'test'):
+        for key in ('cfg', 'dataloader', 'evaluator'):
+            cfg[f'{name}_{key}'] = None
+    cfg.train_cfg = {'by_epoch': True, 'max_epochs': 1}
+    cfg.train_dataloader.dataset.indices = 4
+    cfg.work_dir, cfg.experiment_name = str(tmp_path), f'stock-{scope}'
+    cfg.setdefault('custom_hooks', []).extend(
+        [{'type': 'bocb_mm.RunRecordHook'}, {'type': 'bocb_mm.LayerMetricsHook'}]
+    )
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    record = json.loads((tmp_path / 'run.json').read_text())
+    assert (record['status'], record['task']) == ('completed', STOCK[scope].task)
+    assert record['warnings'] == []
+    frame = pd.read_csv(tmp_path / 'layer_metrics.csv')
+    assert sorted(frame['iteration'].unique()) == [0, record['iterations']]
+    weights = {k for k, p in runner.model.named_parameters() if p.dim() > 1}
+    assert {f'{layer}.weight' for layer in frame['layer']} == weights

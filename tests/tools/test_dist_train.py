@@ -92,6 +92,16 @@ def test_two_cpu_processes_train_as_one_and_resume(root, tmp_path, run_tool, cap
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5, msg=name)
 
+    import pandas as pd
+
+    frames = [pd.read_csv(tmp_path / n / 'layer_metrics.csv') for n in ('one', 'two')]
+    assert not frames[1].duplicated(['layer', 'iteration']).any()  # the main process alone writes
+    pd.testing.assert_frame_equal(
+        frames[1][['layer', 'l2_norm', 'iteration']],
+        frames[0][['layer', 'l2_norm', 'iteration']],
+        rtol=1e-4,
+    )
+
     more = launch(
         root, 'dist_train.sh', config, '2', '--work-dir', 'two', '--resume',
         '--cfg-options', unshuffled, 'train_cfg.max_epochs=2', cwd=tmp_path,

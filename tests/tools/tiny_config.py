@@ -39,6 +39,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=1),
     checkpoint=dict(type='bocb_mm.SafeCheckpointHook', interval=1),
     divergence=dict(type='bocb_mm.DivergenceHook'),
+    layer_metrics=dict(type='bocb_mm.LayerMetricsHook'),
     signals=dict(type='bocb_mm.SignalHook'))
 log_level = 'WARNING'
 """
