@@ -103,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = build.gather(options, cache, directories)
     files = build.write(report, out)
     broken = report.scan.broken
+    upkeep.clear(out, files)
     upkeep.remember(out, mark, files, len(report.tables), broken)
     _say_skipped(broken)
     print(f'{len(report.tables)} tables, {len(files)} files in {out}; open {out / "report.html"}')

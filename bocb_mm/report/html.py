@@ -175,7 +175,7 @@ def _figure_view(table: ResultTable, figure: Figure, svg: bytes) -> dict:
         'data': base64.b64encode(svg).decode(),
         'width': round(width * 4 / 3),
         'height': round(height * 4 / 3),
-        'size': 'wide' if width > 300 else 'column',
+        'size': 'wide full' if width > 450 else 'wide' if width > 300 else 'column',
         'rem': round(width / 72 * 8.5, 1),  # one scale for all: the same letters in each
     }
 

@@ -29,7 +29,8 @@ def violins(table: ResultTable) -> Any:
             parts['bodies'][0].set(facecolor=color, alpha=0.3, edgecolor=color, linewidth=0.6)
         odd = results.index[far.loc[results.index, column]]
         usual = results.drop(odd)
-        axes.plot(usual, [place] * len(usual), '.', ms=2.6, color=color, alpha=0.9, mew=0)
+        size = 2.6 if len(results) > 8 else 6
+        axes.plot(usual, [place] * len(usual), '.', ms=size, color=color, alpha=0.9, mew=0)
         axes.plot(results[odd], [place] * len(odd), 'o', ms=2.6, color=style.GRAY, mew=0)
         axes.plot([results.median()], [place], '|', ms=7, mew=1.3, color=style.INK)
         if len(odd):

@@ -89,6 +89,22 @@ def last_report(out: Path, mark: str) -> dict[str, Any] | None:
         return None
 
 
+def clear(out: Path, files: Iterable[Path]) -> None:
+    """Remove what the last report left in ``out`` and this one, of ``files``, did not make.
+
+    Only files that its manifest lists and that nobody has changed since.
+    """
+    made = {os.fspath(f.relative_to(out)) for f in files}
+    try:
+        before = json.loads((out / MANIFEST).read_text(encoding='utf-8'))['files']
+        for name in before.keys() - made:
+            path = out / name
+            if path.resolve().is_relative_to(out.resolve()) and _stamp(path) == before[name]:
+                path.unlink(missing_ok=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # no manifest, or none of ours: nothing is known to be stale
+
+
 def remember(out: Path, mark: str, files: Iterable[Path], tables: int, broken: list[str]) -> None:
     """Write the manifest of a report that was just made."""
     stamps = {os.fspath(f.relative_to(out)): _stamp(f) for f in files}

@@ -125,6 +125,23 @@ def test_unchanged_report_is_left_alone_and_a_changed_one_is_not(tmp_path, capsy
     assert made()
 
 
+def test_what_an_earlier_report_left_is_removed(tmp_path):
+    for dataset in ('digits', 'cifar100'):
+        save(tmp_path / dataset, make_record('SGD', dataset=dataset))
+    out = tmp_path / 'o'
+
+    def made(dataset):
+        assert main([str(tmp_path / dataset), '--out', str(out), '--no-figures']) == 0
+        return sorted(p.name for p in out.glob('*_stats.csv'))
+
+    assert made('digits') == ['classification_digits_stats.csv']
+    (out / 'mine.txt').write_text('keep')
+    (out / 'classification_digits.md').write_text('changed by its reader')
+    assert made('cifar100') == ['table1_cifar100_stats.csv']
+    assert (out / 'mine.txt').exists() and (out / 'classification_digits.md').exists()
+    assert not (out / 'classification_digits.csv').exists()
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

@@ -72,7 +72,7 @@ def generate(runs: Path, optimizers: int, backbones: int) -> None:
     sys.path.insert(0, str(ROOT / 'tests' / 'report'))
     from synthetic_runs import make_grid
 
-    os.fsync = lambda _: None
+    os.fsync = lambda fd: None
     make_grid(runs, names.OPTIMIZERS[:optimizers], names.BACKBONES[:backbones], epochs=100)
     (runs / 'complete').touch()
 
@@ -94,7 +94,7 @@ def measure(runs: Path, out: Path, *options: str) -> tuple[float, float, float]:
     done.set()
     watch.join()
     if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f'{" ".join(process.args)}: failed')
+        raise SystemExit(f'{runs}: the report failed')
     return wall, usage.ru_utime + usage.ru_stime, max(peak[0], usage.ru_maxrss / 1024)
 
 
