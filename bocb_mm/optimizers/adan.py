@@ -14,6 +14,7 @@ from bocb_mm.optimizers.multi_tensor import (
     Tensors,
     add_number_,
     add_quotient_,
+    add_scaled_,
     clip_factor,
 )
 from bocb_mm.optimizers.strict import check_betas, check_common, require
@@ -96,27 +97,31 @@ class Adan(MultiTensorOptimizer):
             'step_diff': -lr * root * b2 / (1 - b2**step),
             'eps': group['eps'] * root,
             'shrink': 1 - lr * decay if group['no_prox'] else 1 / (1 + lr * decay),
-            # the first step has no previous gradient: the difference is 0
-            'sign': -float(step > 1),
+            # factors of g_previous - g; the first step has no previous gradient
+            'diff': (b2 - 1) * (step > 1),
+            'look': -b2 * (step > 1),
         }
 
     @staticmethod
     def update(params: Tensors, grads: Tensors, state: Any, c: Scalars, s: Scalars) -> None:
-        """No buffer, or one for the clipped gradient: ``previous`` lends its memory meanwhile."""
+        """One buffer."""
         b1, b2, b3 = s['betas']
         if s['max_grad_norm']:
             grads = torch._foreach_mul(grads, c['clip'])
         work = state['previous_grad']
         torch._foreach_sub_(work, grads)
-        torch._foreach_mul_(work, c['sign'])
         torch._foreach_lerp_(state['exp_avg'], grads, 1 - b1)
-        torch._foreach_lerp_(state['exp_avg_diff'], work, 1 - b2)
-        torch._foreach_mul_(work, b2)
+        torch._foreach_mul_(state['exp_avg_diff'], b2)
+        add_scaled_(state['exp_avg_diff'], work, c['diff'])
+        torch._foreach_mul_(work, c['look'])
         torch._foreach_add_(work, grads)
         torch._foreach_mul_(state['exp_avg_sq'], b3)
         torch._foreach_addcmul_(state['exp_avg_sq'], work, work, value=1 - b3)
-        torch._foreach_copy_(work, state['exp_avg_sq'])
-        torch._foreach_sqrt_(work)
+        if s['max_grad_norm']:  # the clipped gradient is the buffer already
+            torch._foreach_copy_(work, state['exp_avg_sq'])
+            torch._foreach_sqrt_(work)
+        else:
+            work = torch._foreach_sqrt(state['exp_avg_sq'])
         add_number_(work, c['eps'])
         if s['decay'] and s['no_prox']:
             torch._foreach_mul_(params, c['shrink'])
@@ -124,4 +129,4 @@ class Adan(MultiTensorOptimizer):
         add_quotient_(params, state['exp_avg_diff'], work, c['step_diff'])
         if s['decay'] and not s['no_prox']:
             torch._foreach_mul_(params, c['shrink'])
-        torch._foreach_copy_(work, grads)
+        torch._foreach_copy_(state['previous_grad'], grads)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from bocb_mm.optimizers import kernels
 from bocb_mm.optimizers.multi_tensor import BLOCK, check_gradient, flat_views
 from bocb_mm.optimizers.strict import SettingError, StrictArguments
 
@@ -327,6 +328,44 @@ class RAdam(TorchOptimizer, torch.optim.RAdam):
     """
 
     changed = {'decoupled_weight_decay': True}
+
+    def _step_in_blocks(self) -> None:
+        """Rectified, RAdam is AdamW with another rate and eps: what the fused kernel does."""
+        steps = [self._as_adamw(group) for group in self.param_groups]
+        if None in steps:
+            super()._step_in_blocks()
+            return
+        for group, how in zip(self.param_groups, steps):
+            due = [p for p in group['params'] if p.grad is not None]
+            if how is not None and due:
+                m, v = ([self.state[p][k] for p in due] for k in ('exp_avg', 'exp_avg_sq'))
+                torch._foreach_add_([self.state[p]['step'] for p in due], 1)
+                kernels.adam_(due, [p.grad for p in due], (m, v), betas=group['betas'], **how)
+
+    def _as_adamw(self, group: dict[str, Any]) -> dict[str, Any] | None:
+        """Arguments of the kernel, or None where it does not apply."""
+        due = [p for p in group['params'] if p.grad is not None]
+        if group['maximize'] or not group['decoupled_weight_decay']:
+            return None
+        if not all(self.state.get(p) for p in due) or any(p.device.type != 'cpu' for p in due):
+            return None
+        states = [self.state[p] for p in due]
+        counts = {float(state['step']) for state in states}
+        moments = [state['exp_avg'] for state in states], [state['exp_avg_sq'] for state in states]
+        if len(counts) > 1 or not kernels.take(due, [p.grad for p in due], *moments):
+            return None
+        t, b2 = int(max(counts, default=0)) + 1, group['betas'][1]
+        correction, limit = 1 - b2**t, 2 / (1 - b2) - 1
+        rho = limit - 2 * t * b2**t / correction
+        if rho <= 5:
+            return None
+        rate = ((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)) ** 0.5
+        return {
+            'step': t,
+            'lr': float(group['lr']) * rate,
+            'eps': group['eps'] / correction**0.5,
+            'weight_decay': group['weight_decay'] / rate,
+        }
 
 
 class AdaGrad(TorchOptimizer, torch.optim.Adagrad):
