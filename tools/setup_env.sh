@@ -41,7 +41,8 @@ flock 9
 # Up to date already? Then not even the registry is asked.
 stamp=$(cat pyproject.toml "$0" | cksum)
 if [ "$(cat .venv/.setup.stamp 2>/dev/null)" != "$stamp" ]; then
-    MAX_JOBS=${MAX_JOBS:-$(nproc)} "$uv" sync --extra mm \
+    # Compiled once here, because where PYTHONDONTWRITEBYTECODE is set every process would do it anew.
+    MAX_JOBS=${MAX_JOBS:-$(nproc)} "$uv" sync --extra mm --compile-bytecode \
         || die "uv could not build the environment; the reason stands above. To mend, delete .venv and run this again"
     echo "$stamp" > .venv/.setup.stamp
 fi
