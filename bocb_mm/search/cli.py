@@ -156,16 +156,16 @@ def work(args: argparse.Namespace) -> int:
 
 def _slots(args: argparse.Namespace) -> tuple[list[str], bool]:
     """A name for each training at a time, and whether they are GPUs."""
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     if args.gpus is not None:
-        slots = args.gpus.split(',')
-        if not all(s.isdigit() for s in slots) or len(set(slots)) < len(slots):
+        numbers = args.gpus.split(',')
+        if not all(n.isdigit() for n in numbers) or len(set(numbers)) < len(numbers):
             raise UserError(f'--gpus {args.gpus!r}: numbers as in 0,1 are expected')
-        return slots, True
+        return _of_visible(numbers, visible), True
     if args.jobs is not None:
         if args.jobs < 1:
             raise UserError(f'--jobs {args.jobs}: at least 1 is expected')
         return [f'cpu{k}' for k in range(args.jobs)], False
-    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     if visible and visible not in ('-1', 'NoDevFiles'):
         return visible.split(','), True
     import torch
@@ -174,6 +174,19 @@ def _slots(args: argparse.Namespace) -> tuple[list[str], bool]:
     os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
     n = 0 if visible == '-1' else torch.cuda.device_count()
     return ([str(k) for k in range(n)], True) if n else (['cpu'], False)
+
+
+def _of_visible(numbers: list[str], visible: str | None) -> list[str]:
+    """GPUs by the numbers that torch gives them among those that are visible."""
+    if visible is None:
+        return numbers
+    names = [name for name in visible.split(',') if name]
+    if max(map(int, numbers)) >= len(names):
+        raise UserError(
+            f'--gpus {",".join(numbers)}: {len(names)} GPUs are visible '
+            f'(CUDA_VISIBLE_DEVICES={visible}); count from 0'
+        )
+    return [names[int(n)] for n in numbers]
 
 
 def status(args: argparse.Namespace) -> int:
@@ -197,7 +210,7 @@ def status(args: argparse.Namespace) -> int:
     console.print(table)
     open_ = totals['waiting'] + totals['running']
     done = len(rows) - open_
-    console.print(ProgressBar(total=len(rows), completed=done, width=40))
+    console.print(ProgressBar(total=len(rows), completed=done, width=40), end=' ')
     console.print(f'{done}/{len(rows)} ({100 * done / max(1, len(rows)):.0f} %), {_left(rows)}')
     for row in rows:
         if summary.column_of(row) == 'failed':

@@ -136,12 +136,15 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _edges(grid: Grid, lr: float, decay: float) -> tuple[str, ...]:
-    """At which ends of the grid a setting lies; a decay of 0 is the end of all decays."""
+    """At which ends of the grid a setting lies.
+
+    A decay of 0 is the end of all decays, and a single value was not searched.
+    """
     return tuple(
         f'{name}{sign}'
         for name, value, values in (('lr', lr, grid.lr), ('wd', decay, grid.weight_decay))
         for sign, end in (('-', values[0]), ('+', values[-1]))
-        if value == end and not (sign == '-' and end == 0)
+        if value == end and len(values) > 1 and not (sign == '-' and end == 0)
     )
 
 

@@ -79,8 +79,8 @@ def test_no_result_no_row():
 def test_a_decay_of_zero_is_the_end_of_decays_and_no_edge():
     grid = Grid('net.py', 'SGD', (0.05, 0.1, 0.2), (0.0, 1e-3))
     assert best([row(value=5.0, decay=0.0)], grid).edges == ()
-    one = Grid('net.py', 'SGD', (0.1,), (1e-4,))
-    assert best([row(value=5.0)], one).edges == ('lr-', 'lr+', 'wd-', 'wd+')
+    one = Grid('net.py', 'SGD', (0.1,), (1e-4, 3e-4))
+    assert best([row(value=5.0)], one).edges == ('wd-',), 'one rate was not searched'
 
 
 def test_extending_adds_the_next_value_at_each_edge_and_nothing_else():
