@@ -28,6 +28,7 @@ from bocb_mm.search.queue import DOWN, RUNNING, WAITING, Queue, Taken
 _T = TypeVar('_T')
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SILENT_BEATS = 4  # so many signs of life missed, and a worker counts as lost
+LOOK_SECONDS = 1.0  # between two looks at records to halve, or for trials to take
 PATIENCE = 3600.0  # seconds a worker waits for a database that is away
 MOST_REST = 300.0  # seconds without a new trial after failures of the machine
 
@@ -165,7 +166,7 @@ class Worker:
     def _sleep(self) -> None:
         """Until a child ends, a signal comes or something is due."""
         due = min(self.next_beat, self.until) - time.monotonic()
-        poll = 1.0 if self.plan.halving or not self.children else due
+        poll = LOOK_SECONDS if self.plan.halving or not self.children else due
         select.select([self.wake], [], [], max(0.0, min(due, poll)))
         try:
             os.read(self.wake, 4096)

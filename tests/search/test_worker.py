@@ -100,6 +100,19 @@ def test_limits(make_study, rows_of):
     assert status == 75 and 'time limit' in said[0]
 
 
+def test_halving_stops_what_falls_behind_and_says_so(make_study, rows_of, monkeypatch):
+    monkeypatch.setattr('bocb_mm.search.worker.LOOK_SECONDS', 0.1)
+    study = make_study([2.0, 1.0, 3.0], halving=3)
+    # The rates are sorted by the test's own grid as given: 2 sets the mark, 1 is below, 3 above.
+    assert work(study, plain.learning)[0] == 0
+    ended = {r['cell'].lr: (r['outcome'], r['state'].name) for r in rows_of(study)}
+    assert ended == {
+        2.0: ('completed', 'COMPLETE'),
+        1.0: ('pruned', 'PRUNED'),
+        3.0: ('completed', 'COMPLETE'),
+    }
+
+
 def test_a_result_that_a_lost_worker_left_on_the_disk_is_taken(make_study, rows_of, tmp_path):
     from bocb_mm.runs import RunRecord
 
