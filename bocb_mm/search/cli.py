@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 
 from bocb_mm.errors import UserError, one_line_errors
 
+MOST_FAILURES = 20  # shown by status
 STUDY = 'file NAME.db, or postgresql://USER@HOST/DATABASE#NAME for many machines'
 HALVING = (
     'stop a trial after 1, N, N*N... evaluations unless it is among the best 1/N of its pair so '
@@ -195,30 +195,31 @@ def status(args: argparse.Namespace) -> int:
     from bocb_mm.search.storage import Store
 
     rows = Store(args.place).rows()
-    table = Table(title=str(args.place))
-    table.add_column('config')
-    table.add_column('optimizer')
-    for name in summary.COLUMNS:
-        table.add_column(name, justify='right')
     found = summary.progress(rows)
-    for (config, optimizer), counts in found.items():
-        table.add_row(config, optimizer, *(str(counts[c] or '') for c in summary.COLUMNS))
     totals = {c: sum(counts[c] for counts in found.values()) for c in summary.COLUMNS}
-    table.add_section()
-    table.add_row('all', '', *(str(totals[c]) for c in summary.COLUMNS))
-    console = _console()
-    console.print(table)
-    open_ = totals['waiting'] + totals['running']
-    done = len(rows) - open_
-    console.print(ProgressBar(total=len(rows), completed=done, width=40), end=' ')
-    console.print(f'{done}/{len(rows)} ({100 * done / max(1, len(rows)):.0f} %), {_left(rows)}')
-    for row in rows:
-        if summary.column_of(row) == 'failed':
-            console.print(
-                f'failed: {row["cell"]}: {row["outcome"]}: {row["message"]}',
-                markup=False, highlight=False, soft_wrap=True,
-            )  # fmt: skip
+    lines = [[*pair, *(str(n or '') for n in counts.values())] for pair, counts in found.items()]
+    lines.append(['all', '', *map(str, totals.values())])
+    print_table(['config', 'optimizer', *summary.COLUMNS], lines)
+    done = len(rows) - totals['waiting'] - totals['running']
+    Console().print(ProgressBar(total=len(rows), completed=done, width=40), end='')
+    print(f' {done}/{len(rows)} ({100 * done / max(1, len(rows)):.0f} %), {_left(rows)}')
+    failed = [row for row in rows if summary.column_of(row) == 'failed']
+    for row in failed[:MOST_FAILURES]:
+        print(f'failed: {row["cell"]}: {row["outcome"]}: {row["message"]}')
+    if len(failed) > MOST_FAILURES:
+        print(f'and {len(failed) - MOST_FAILURES} more')
     return 0
+
+
+def print_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Print columns, the first two to the left; rich takes seconds for 400 rows."""
+    widths = [max(map(len, column)) for column in zip(head, *lines)]
+    for line in (head, ['-' * width for width in widths], *lines):
+        cells = [
+            cell.ljust(width) if k < 2 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(line, widths))
+        ]
+        print('  '.join(cells).rstrip())
 
 
 def _left(rows: Sequence[dict]) -> str:
@@ -233,11 +234,6 @@ def _left(rows: Sequence[dict]) -> str:
     return 'nothing runs: start tools/sweep.py work'
 
 
-def _console() -> Console:
-    """Standard output; where it is no terminal, wide enough for the tables."""
-    return Console(width=None if sys.stdout.isatty() else 120)
-
-
 def best(args: argparse.Namespace) -> int:
     """Print the best setting of each pair, and extend the grid where it lies on the edge."""
     from bocb_mm.search import summary
@@ -246,18 +242,13 @@ def best(args: argparse.Namespace) -> int:
     store = Store(args.place)
     plan = store.plan
     found = summary.best_settings(store.rows(), plan.grids)
-    table = Table(title=f'best settings of {args.place}')
-    for name in ('config', 'optimizer'):
-        table.add_column(name)
-    for name in ('value', 'lr', 'weight decay', 'seeds', 'on the edge', 'no result'):
-        table.add_column(name, justify='right')
+    lines = []
     for b in found:
         value = f'{b.value:.4g}' if math.isfinite(b.value) else 'diverged'
-        table.add_row(
-            b.config, b.optimizer, value, f'{b.lr:g}', f'{b.weight_decay:g}', str(b.seeds),
-            ' '.join(b.edges), str(b.missing or ''),
-        )  # fmt: skip
-    _console().print(table)
+        numbers = [value, f'{b.lr:g}', f'{b.weight_decay:g}', str(b.seeds)]
+        lines.append([b.config, b.optimizer, *numbers, ' '.join(b.edges), str(b.missing or '')])
+    head = ('value', 'lr', 'weight decay', 'seeds', 'on the edge', 'no result')
+    print_table(['config', 'optimizer', *head], lines)
     if args.csv:
         _write_csv(Path(args.csv), found)
     print(f'report: python tools/bocb_report.py {plan.work_dir} --out DIR')

@@ -170,7 +170,10 @@ class Store:
             seconds = None
             if row.datetime_start is not None:
                 seconds = ((row.datetime_complete or now()) - row.datetime_start).total_seconds()
-            note = {k: json.loads(v.get(row.trial_id, '""')) for k, v in told.items()}
+            note: dict[str, Any] = {
+                key: json.loads(texts[row.trial_id]) if row.trial_id in texts else ''
+                for key, texts in told.items()
+            }
             note['cell'] = Cell.loads(note['cell'])
             found.append(
                 {'number': row.number, 'state': row.state, 'value': value, 'seconds': seconds}
