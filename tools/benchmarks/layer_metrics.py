@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Time, memory and parity of the layer metrics beside WeightWatcher, in one run.
 
-python tools/benchmarks/layer_metrics.py [--checkpoint NAME=FILE ...] [--out FILE.md]
+python tools/benchmarks/layer_metrics.py [--parity FILE ...] [--out FILE.md]
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='NAME=FILE',
         help='trained weights of a network, for the model as built here',
     )
+    parser.add_argument(
+        '--parity',
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='compare alpha on these checkpoints of any network too',
+    )
     parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument('--out', help='Markdown file')
     parser.add_argument('--one', nargs=2, metavar=('NETWORK', 'PEER'), help=argparse.SUPPRESS)
@@ -57,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         results[network] = {peer: in_own_process(args, network, peer) for peer in PEERS}
         print(line(network, results[network]), flush=True)
     text = report(results, weights, args.repeats)
+    if args.parity:
+        text += parity(args.parity)
     print(text)
     if args.out:
         Path(args.out).write_text(text, encoding='utf-8')
@@ -161,6 +170,37 @@ def line(network: str, found: dict[str, Any]) -> str:
         f'{100 * ours["seconds"]:.0f}',
     ]
     return '| ' + ' | '.join(cells) + ' |'
+
+
+def parity(files: list[str]) -> str:
+    """A table of alpha against WeightWatcher's on trained checkpoints."""
+    import numpy as np
+
+    from bocb_mm.metrics import layer_metrics
+
+    lines = [
+        '\n## Trained checkpoints\n',
+        "Alpha of every layer both cover, ours against WeightWatcher's; medians over the layers where",
+        'alpha means something.\n',
+        '| checkpoint | layers both cover | median alpha | gap, float64 | gap, auto |',
+        '|---|---|---|---|---|',
+    ]
+    for file in files:
+        theirs, exact, ours = (
+            layer_metrics(file, split_qkv=False, **how)
+            for how in ({'backend': 'weightwatcher'}, {'precision': 'float64'}, {})
+        )
+        both = np.isfinite(theirs['alpha']) & np.isfinite(ours['alpha'])
+        gaps = [(f['alpha'] / theirs['alpha'] - 1).abs()[both].max() for f in (exact, ours)]
+        path = Path(file)
+        cells = [
+            '/'.join(path.parts[-3:]),
+            f'{both.sum()} of {len(ours)}',
+            f'{ours.loc[ours["eligible"], "alpha"].median():.2f}',
+            *(f'{g:.1e}' for g in gaps),
+        ]
+        lines.append('| ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines) + '\n'
 
 
 COLUMNS = (
