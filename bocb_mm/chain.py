@@ -6,6 +6,7 @@ in no time, leaves nothing behind for the next one, and frees its memory when it
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
@@ -67,21 +68,26 @@ def check(jobs: Sequence[Job]) -> None:
         seen.add(job.name)
 
 
-def warm_up() -> None:
-    """Import everything a training of any toolbox needs, on one thread and without computing."""
+TOOLBOXES = {'classification': 'mmpretrain', 'detection': 'mmdet', 'pose': 'mmpose'}
+
+
+def warm_up(tasks: Iterable[str] = tuple(TOOLBOXES)) -> None:
+    """Import everything a training needs, on one thread and without computing.
+
+    Args:
+        tasks: What is going to be trained; the toolboxes of other tasks are left out.
+    """
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')  # mmengine 0.10.7
     # Asking CUDA itself whether it is there would make it unusable in forked processes.
     os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
     import cv2
-    import mmdet.utils
-    import mmpose.utils
-    import mmpretrain.utils
     import torch
 
     torch.set_num_threads(1)  # a pool of threads would not survive the fork
     cv2.setNumThreads(0)
-    for toolbox in (mmpretrain, mmdet, mmpose):
-        toolbox.utils.register_all_modules(init_default_scope=False)
+    for task in tasks:
+        utils = importlib.import_module(f'{TOOLBOXES[task]}.utils')
+        utils.register_all_modules(init_default_scope=False)
     import bocb_mm.backbones.register
     import bocb_mm.hooks
     import bocb_mm.optim_wrappers

@@ -124,10 +124,11 @@ def work(args: argparse.Namespace) -> int:
     store = Queue(args.place)
     plan = store.plan
     console = Console()
-    with console.status('importing mmpretrain, mmdet and mmpose'):
-        from bocb_mm import chain
+    from bocb_mm import chain
 
-        chain.warm_up()
+    tasks = sorted({grid.task for grid in plan.grids})
+    with console.status(f'importing {", ".join(chain.TOOLBOXES[task] for task in tasks)}'):
+        chain.warm_up(tasks)
     from bocb_mm.search.worker import Worker
 
     cores = (os.cpu_count() or 1) // len(slots)

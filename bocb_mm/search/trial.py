@@ -59,8 +59,10 @@ def train_cell(task: Task) -> int:
         return exit_codes.COMPLETED if done.status == 'completed' else exit_codes.DIVERGED
     import torch
 
+    from bocb_mm.compat import lay_out_config_once
     from bocb_mm.training import TrainOptions, prepare, train
 
+    lay_out_config_once()
     torch.set_num_threads(task.threads)
     cell, plan = task.cell, task.plan
     wishes = TrainOptions(
