@@ -18,7 +18,9 @@ def test_a_config_is_laid_out_once_and_as_before(monkeypatch):
     monkeypatch.setattr(config, 'FormatCode', counted)
     lay_out_config_once()
     lay_out_config_once()
-    assert [c.pretty_text for c in (first, second, first, first)] == [texts[k] for k in (0, 1, 0, 0)]
+    assert [c.pretty_text for c in (first, second, first, first)] == [
+        texts[k] for k in (0, 1, 0, 0)
+    ]
     assert len(calls) == 2
     first.c = 'e'
     assert "'e'" in first.pretty_text and len(calls) == 3
