@@ -180,8 +180,8 @@ def parity(files: list[str]) -> str:
 
     lines = [
         '\n## Trained checkpoints\n',
-        "Alpha of every layer both cover, ours against WeightWatcher's; medians over the layers where",
-        'alpha means something.\n',
+        "Alpha of every layer both cover, ours against WeightWatcher's. Medians: over the layers",
+        'where alpha means something.\n',
         '| checkpoint | layers both cover | median alpha | gap, float64 | gap, auto |',
         '|---|---|---|---|---|',
     ]
