@@ -11,7 +11,7 @@ def compilations(monkeypatch):
 
     counter = CompileCounter()
     compile = torch.compile
-    monkeypatch.setattr(torch, 'compile', lambda f: compile(f, backend=counter))
+    monkeypatch.setattr(torch, 'compile', lambda f, **options: compile(f, backend=counter))
     torch._dynamo.reset()
     yield counter
     torch._dynamo.reset()
