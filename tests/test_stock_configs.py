@@ -196,9 +196,11 @@ def test_two_hook_lines_measure_and_record(scope, bench, tmp_path):
     cfg.train_cfg = {'by_epoch': True, 'max_epochs': 1}
     cfg.train_dataloader.dataset.indices = 4
     cfg.work_dir, cfg.experiment_name = str(tmp_path), f'stock-{scope}'
-    cfg.setdefault('custom_hooks', []).extend(
-        [{'type': 'bocb_mm.RunRecordHook'}, {'type': 'bocb_mm.LayerMetricsHook'}]
-    )
+    cfg.custom_hooks = [
+        *cfg.get('custom_hooks', []),
+        {'type': 'bocb_mm.RunRecordHook'},
+        {'type': 'bocb_mm.LayerMetricsHook'},
+    ]
     runner = Runner.from_cfg(cfg)
     runner.train()
     record = json.loads((tmp_path / 'run.json').read_text())

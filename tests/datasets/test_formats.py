@@ -137,7 +137,8 @@ def test_records_name_the_sets_apart():
 
     names = [describe(Config.fromfile(path)).dataset for path in QUICKSTART + REAL]
     assert names == [
-        'digits', 'digits', 'scenes', 'figures', 'cifar10-10k', 'bccd', 'mouse',
+        'digits', 'digits', 'scenes', 'figures',
+        'cifar10-10k', 'bccd', 'cifar10-10k', 'cifar10-10k', 'mouse',
     ]  # fmt: skip
 
 
