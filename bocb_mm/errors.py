@@ -70,6 +70,8 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
 def one_line_errors(main: _F) -> _F:
     """Decorate a tool's ``main``: a :class:`UserError` becomes one line and exit status 2.
 
+    So does Ctrl-C, with the shell's status for it, 130.
+
     Under a launcher only the first process of the node speaks; the others fail in silence.
     """
 
@@ -81,5 +83,9 @@ def one_line_errors(main: _F) -> _F:
             if os.environ.get('LOCAL_RANK', '0') == '0':
                 print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
             sys.exit(2)
+        except KeyboardInterrupt:
+            if os.environ.get('LOCAL_RANK', '0') == '0':
+                print('interrupted', file=sys.stderr)
+            sys.exit(130)
 
     return wrapped  # type: ignore[return-value]

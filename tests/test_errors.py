@@ -39,3 +39,14 @@ def test_other_errors_keep_their_traceback():
 
     with pytest.raises(ZeroDivisionError):
         main()
+
+
+def test_ctrl_c_is_one_line_and_status_130(capsys):
+    @one_line_errors
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == 'interrupted\n'
