@@ -133,7 +133,7 @@ KINDS = [
         'lr_curves',
         'Learning-rate stability',
         'Best result over the weight decays at each learning rate; a cross at the bottom is a run '
-        'that diverged, curves are cut ten points below the best.',
+        'that diverged, curves leave the panel ten points below the best.',
         _several_rates,
         lambda r, t: alt.common_rate(t),
         lambda r, t: plots.lr_curves(t),

@@ -242,7 +242,7 @@ def _lr_lines(axes: Any, pairs: list[pd.Series], floor: float, look: dict[str, A
     rates = np.concatenate([np.append(p.index, np.nan) for p in pairs])
     results = np.concatenate([np.append(p, np.nan) for p in pairs])
     lost = np.isinf(results)
-    shown = np.where(lost, np.nan, np.maximum(results, floor))
+    shown = np.where(lost, np.nan, results)  # what lies below the panel leaves it: no false level
     axes.plot(rates, shown, ms=2.6, lw=0.9, mew=0, **look)
     axes.plot(rates[lost], [floor] * lost.sum(), 'x', ms=3.5, mew=0.9, color=look['color'])
 
