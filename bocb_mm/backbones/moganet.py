@@ -218,6 +218,8 @@ class Decomposition(nn.Module):
 
     def forward(self, x: Tensor, common: Tensor) -> Tensor:
         """A map of the shape of ``x``; ``common`` broadcasts to it."""
+        if torch.is_grad_enabled():  # lerp's gradient costs more than those of the plain form
+            return x + self.scale * (x - common)
         # One pass and no difference map stored. lerp takes a single dtype: under autocast the
         # maps are half, and go up to the scale's precision as a plain product would take them.
         dtype = torch.promote_types(x.dtype, self.scale.dtype)
