@@ -93,11 +93,8 @@ def _set_resume(cfg: Config, work_dir: Path, options: TrainOptions) -> None:
                 '--seed or --work-dir, or delete the directory'
             )
         return
-    if finished == 'completed' and options.resume == 'auto' and not _longer(cfg, work_dir):
-        raise UserError(
-            f'{work_dir} holds a completed run of {cfg.train_cfg.get("max_epochs")} epochs; raise '
-            'train_cfg.max_epochs with --cfg-options to go on, or choose another --seed'
-        )
+    if finished == 'completed' and options.resume == 'auto':
+        _check_longer(cfg, work_dir)
     if options.resume == 'auto':
         checkpoint = find_resumable(work_dir)
     elif Path(options.resume).is_file():
@@ -121,10 +118,16 @@ def _status(work_dir: Path) -> str | None:
         return 'damaged'
 
 
-def _longer(cfg: Config, work_dir: Path) -> bool:
-    """Whether ``cfg`` trains for more epochs than the completed run did."""
-    planned = cfg.train_cfg.get('max_epochs')
-    return planned is not None and planned > RunRecord.load(work_dir).epochs
+def _check_longer(cfg: Config, work_dir: Path) -> None:
+    """Refuse to go on with a completed run, unless ``cfg`` trains for longer than it did."""
+    run = RunRecord.load(work_dir)
+    for length, done in (('max_epochs', run.epochs), ('max_iters', run.iterations)):
+        planned = cfg.train_cfg.get(length)
+        if planned is not None and planned <= done:
+            raise UserError(
+                f'{work_dir} holds a completed run of {done} {length.removeprefix("max_")}; raise '
+                f'train_cfg.{length} with --cfg-options to go on, or choose another --seed'
+            )
 
 
 def train(cfg: Config, options: TrainOptions) -> int:

@@ -60,6 +60,26 @@ def test_more_epochs_resume_a_finished_run_and_keep_its_evaluations(train, confi
     assert record['iterations'] == 4 and record['status'] == 'completed'
 
 
+def test_a_finished_run_that_counts_iterations_goes_on_as_well(train, config, tmp_path):
+    """Its length is max_iters, and there is no max_epochs."""
+    lines = config.read_text().replace("train_cfg = dict(by_epoch=True, max_epochs=1, val_interval=1)",
+                                       "train_cfg = dict(by_epoch=False, max_iters=2, val_interval=2)")  # fmt: skip
+    lines = lines.replace(
+        'T_max=1, by_epoch=True, convert_to_iter_based=True', 'T_max=2, by_epoch=False'
+    )
+    other = config.with_name('by_iteration.py')
+    other.write_text(lines + 'default_hooks["checkpoint"].update(by_epoch=False, interval=2)\n')
+    assert train(other, '--work-dir', 'w')[0] == 0
+    status, _, err = train(other, '--work-dir', 'w', '--resume')
+    assert status == 2 and 'completed run of 2 iters; raise train_cfg.max_iters' in err
+    status, _, err = train(
+        other, '--work-dir', 'w', '--resume', '--cfg-options', 'train_cfg.max_iters=4'
+    )
+    assert status == 0, err
+    record = record_of(tmp_path / 'w')
+    assert record['iterations'] == 4 and record['status'] == 'completed'
+
+
 def test_our_own_checkpoint_starts_a_backbone_and_gives_the_pretraining_its_name(
     train, config, tmp_path
 ):
