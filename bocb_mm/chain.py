@@ -11,7 +11,6 @@ import os
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from bocb_mm.compat import quiet_pkg_resources
 from bocb_mm.errors import UserError
 from bocb_mm.runs import RunRecord, RunRecordError
 
@@ -77,7 +77,7 @@ def warm_up(tasks: Iterable[str] = tuple(TOOLBOXES)) -> None:
     Args:
         tasks: What is going to be trained; the toolboxes of other tasks are left out.
     """
-    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')  # mmengine 0.10.7
+    quiet_pkg_resources()
     # Asking CUDA itself whether it is there would make it unusable in forked processes.
     os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
     import cv2

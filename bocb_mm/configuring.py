@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config, ConfigDict, DictAction
 
 from bocb_mm import optimizers
-from bocb_mm.compat import read_metafiles_once
-from bocb_mm.describe import describe, task_of
+from bocb_mm.compat import quiet_pkg_resources, read_metafiles_once
+from bocb_mm.describe import describe, task_of, type_name
 from bocb_mm.errors import UserError, nearest
 from bocb_mm.runs import RunRecord, RunRecordError, run_directory
 
@@ -32,6 +33,7 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     if '::' not in name and not Path(name).is_file():
         raise UserError(f'config {name}: no such file{_near_files(Path(name))}')
     read_metafiles_once()
+    quiet_pkg_resources()
     try:
         cfg = Config.fromfile(_shipped(name) if '::' in name else name)
         if options:
@@ -47,6 +49,24 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
             'a config of one training is expected, not a part for _base_'
         )
     return cfg
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` words of --cfg-options as a dict, values read as mmengine reads them.
+
+    Raises:
+        UserError: A word without ``=``.
+
+    Example:
+        >>> parse_options(['train_cfg.max_epochs=3', 'log_level=ERROR'])
+        {'train_cfg.max_epochs': 3, 'log_level': 'ERROR'}
+    """
+    for pair in pairs:
+        if '=' not in pair:
+            raise UserError(f'--cfg-options {pair!r}: key=value is expected')
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--options', nargs='+', action=DictAction, default={})
+    return parser.parse_args(['--options', *pairs] if pairs else []).options
 
 
 def _shipped(name: str) -> str:
@@ -95,9 +115,7 @@ def set_optimizer(
         # Its own wrapper settings stay (clipping, AMP, exclusions): they belong to the recipe.
         wrapper['optimizer'] = ConfigDict(type=f'bocb_mm.{spec.name}', **settings)
         wrapper.setdefault('constructor', OUR_CONSTRUCTOR)
-        if spec.name == 'Sophia':
-            amp = str(wrapper.get('type')).endswith('AmpOptimWrapper')
-            wrapper['type'] = f'bocb_mm.Sophia{"Amp" if amp else ""}OptimWrapper'
+        _set_wrapper(wrapper, sophia=spec.name == 'Sophia')
     optimizer = wrapper.get('optimizer')
     if not optimizer:
         raise UserError('the config has no optim_wrapper.optimizer; name one with --optimizer')
@@ -107,6 +125,18 @@ def set_optimizer(
         if not 0 <= value < float('inf'):
             raise UserError(f'--{key.replace("_", "-")} {value}: a number >= 0 is expected')
         optimizer[key] = value
+
+
+def _set_wrapper(wrapper: ConfigDict, sophia: bool) -> None:
+    """Sophia needs the wrapper that makes its Hessian passes, and no other optimizer takes it."""
+    kind = type_name(wrapper).rpartition('.')[2]
+    amp = 'Amp' if kind.endswith('AmpOptimWrapper') else ''
+    if sophia:
+        wrapper['type'] = f'bocb_mm.Sophia{amp}OptimWrapper'
+    elif kind.startswith('Sophia'):
+        wrapper['type'] = 'bocb_mm.AmpOptimWrapper' if amp else 'OptimWrapper'
+        for key in ('hessian_interval', 'hessian'):
+            wrapper.pop(key, None)
 
 
 def recipe_of(cfg: Mapping[str, Any]) -> str | None:
@@ -154,7 +184,8 @@ def drop_init(cfg: Config) -> None:
     parts = [cfg.model, *(v for v in cfg.model.values() if isinstance(v, dict))]
     for part in parts:
         init = part.get('init_cfg')
-        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+        # Registered as Pretrained; the class, which lazy configs hold, is PretrainedInit.
+        if type_name(init).rpartition('.')[2] in ('Pretrained', 'PretrainedInit'):
             part.pop('init_cfg')
 
 
@@ -174,7 +205,7 @@ def set_work_dir(cfg: Config, work_dir: str | None, config_path: str) -> Path:
     if work_dir is None:
         optimizer = cfg.optim_wrapper.optimizer
         stem = config_stem(config_path)
-        name = str(optimizer.type).removeprefix('bocb_mm.')
+        name = type_name(optimizer).removeprefix('bocb_mm.')
         seed = (cfg.get('randomness') or {}).get('seed')
         where = run_directory(
             'work_dirs', stem, name, optimizer.get('lr'), optimizer.get('weight_decay'), seed
@@ -205,7 +236,7 @@ def set_amp(cfg: Config, cuda: bool) -> None:
         UserError: The config's wrapper is neither mmengine's OptimWrapper nor an AMP-aware one.
     """
     wrapper = cfg.optim_wrapper
-    kind = str(wrapper.get('type', 'OptimWrapper'))
+    kind = type_name(wrapper) or 'OptimWrapper'
     if kind.rpartition('.')[2] in ('AmpOptimWrapper', 'SophiaAmpOptimWrapper'):
         return
     mixed = _MIXED_PRECISION.get(kind)
@@ -237,7 +268,7 @@ def set_hooks(cfg: Config) -> None:
     for name in [k for k, v in hooks.items() if v is None and k not in _RUNNER_HOOKS]:
         del hooks[name]
     present = [*hooks.values(), *(cfg.get('custom_hooks') or [])]
-    if not any(str((h or {}).get('type', '')).endswith('RunRecordHook') for h in present):
+    if not any(type_name(hook).endswith('RunRecordHook') for hook in present):
         hooks['run_record'] = ConfigDict(type='bocb_mm.RunRecordHook')
 
 

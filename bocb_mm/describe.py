@@ -10,6 +10,8 @@ from bocb_mm.errors import UserError
 
 # default_scope of a config -> task
 _SCOPES = {'mmpretrain': 'classification', 'mmdet': 'detection', 'mmpose': 'pose'}
+# Packages whose names stand in a type; torch's classes are registered bare.
+_PREFIXED = (*_SCOPES, 'mmengine', 'bocb_mm')
 # The number each task is judged by: the paper's Tables 1-3.
 HEADLINE_METRICS = {
     'classification': 'accuracy/top1',
@@ -56,10 +58,26 @@ def describe(cfg: Mapping[str, Any]) -> Description:
     return Description(task, _dataset(cfg), _backbone(cfg), HEADLINE_METRICS[task])
 
 
+def type_name(part: Any) -> str:
+    """The ``type`` of a config's part as a registry name; ``''`` where there is none.
+
+    mmengine's lazy configs (those that import) hold the class itself.
+
+    Example:
+        >>> type_name({'type': 'bocb_mm.LARS'}), type_name({'type': dict}), type_name(None)
+        ('bocb_mm.LARS', 'dict', '')
+    """
+    kind = part.get('type') if isinstance(part, Mapping) else None
+    if kind is None or isinstance(kind, str):
+        return kind or ''
+    scope = kind.__module__.partition('.')[0]
+    return f'{scope}.{kind.__name__}' if scope in _PREFIXED else kind.__name__
+
+
 def task_of(cfg: Mapping[str, Any]) -> str:
     """The task, from ``default_scope`` or, without one, from the model's scope prefix."""
     model = cfg.get('model') or {}
-    scope = cfg.get('default_scope') or str(model.get('type', '')).partition('.')[0]
+    scope = cfg.get('default_scope') or type_name(model).partition('.')[0]
     if scope not in _SCOPES:
         raise UserError(
             f'config of scope {scope!r}: bocb_mm trains configs of {", ".join(_SCOPES)} '
@@ -75,14 +93,14 @@ def _dataset(cfg: Mapping[str, Any]) -> str:
     dataset: Any = loader.get('dataset') or {}
     while isinstance(dataset, Mapping) and 'dataset' in dataset:  # RepeatDataset and the like
         dataset = dataset['dataset']
-    name = str(dataset.get('type', '')) if isinstance(dataset, Mapping) else ''
+    name = type_name(dataset)
     name = name.rpartition('.')[2].lower().removesuffix('dataset')
     return _DATASETS.get(name, name)
 
 
 def _backbone(cfg: Mapping[str, Any]) -> str:
     backbone = (cfg.get('model') or {}).get('backbone') or {}
-    scope, _, name = str(backbone.get('type', '')).rpartition('.')
+    scope, _, name = type_name(backbone).rpartition('.')
     if scope == 'bocb_mm':  # its names say the size; `depth` may be left over from a _base_
         return name
     size = backbone.get('depth', backbone.get('arch'))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bocb_mm.checkpoints import CheckpointError, load_checkpoint
+from bocb_mm.describe import type_name
 from bocb_mm.errors import UserError
 
 STATE_KEY = 'bocb_mm'  # where a checkpoint of SafeCheckpointHook holds what it adds
@@ -118,12 +119,11 @@ def check_resume(
 def settings_of_config(cfg: Any) -> dict[str, Any]:
     """What of a config must stay the same, as far as it tells: optimizer and batch size."""
     wrapper = cfg.get('optim_wrapper') or {}
-    optimizer = (wrapper.get('optimizer') or {}).get('type') if hasattr(wrapper, 'get') else None
+    name = type_name(wrapper.get('optimizer')) if hasattr(wrapper, 'get') else ''
     loader = cfg.get('train_dataloader')
     batch = None
     if hasattr(loader, 'get'):
         batch = loader.get('batch_size') or (loader.get('batch_sampler') or {}).get('batch_size')
-    name = optimizer if isinstance(optimizer, str) else getattr(optimizer, '__name__', None)
     return {
         'optimizer': name.rpartition('.')[2].lower() if name else None,
         'batch_size': batch,

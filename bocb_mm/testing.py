@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from bocb_mm import configuring
 from bocb_mm.checkpoints import install_safe_loading, load_checkpoint
+from bocb_mm.describe import type_name
 from bocb_mm.distributed import setup_distributed
 from bocb_mm.errors import UserError
 
@@ -63,7 +64,7 @@ def evaluate(
 
 
 def _is_ours(hook: Any) -> bool:
-    return str((hook or {}).get('type', '')).startswith('bocb_mm.')
+    return type_name(hook).startswith('bocb_mm.')
 
 
 def _refuse_other_model(model: Any, state: Mapping[str, Any], checkpoint: str) -> None:

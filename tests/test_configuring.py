@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 from mmengine.config import Config
 
@@ -43,6 +45,23 @@ def test_sophia_brings_its_wrapper():
     cfg = config()
     configuring.set_optimizer(cfg, 'Sophia')
     assert cfg.optim_wrapper.type == 'bocb_mm.SophiaOptimWrapper'
+
+
+@pytest.mark.parametrize(
+    'before, after',
+    [
+        ('bocb_mm.SophiaOptimWrapper', 'OptimWrapper'),
+        ('bocb_mm.SophiaAmpOptimWrapper', 'bocb_mm.AmpOptimWrapper'),
+    ],
+)
+def test_another_optimizer_takes_sophias_wrapper_away(before, after):
+    cfg = config()
+    cfg.optim_wrapper.update(type=before, hessian_interval=5, hessian='empirical-fisher')
+    configuring.set_optimizer(cfg, 'LAMB')
+    assert cfg.optim_wrapper.type == after and cfg.optim_wrapper.clip_grad == {'max_norm': 1}
+    assert not {'hessian_interval', 'hessian'} & cfg.optim_wrapper.keys()
+    configuring.set_optimizer(cfg, 'Sophia')
+    assert cfg.optim_wrapper.type == before
 
 
 @pytest.mark.parametrize('value', [-1.0, float('nan'), float('inf')])
@@ -123,3 +142,39 @@ def test_a_typing_error_in_the_name_lists_the_near_one(tmp_path):
     (tmp_path / 'retinanet_r50.py').touch()
     with pytest.raises(UserError, match='did you mean .*retinanet_r50.py'):
         configuring.load_config(tmp_path / 'retinanet_r5.py')
+
+
+def test_reading_a_shipped_config_does_not_warn_about_pkg_resources():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        configuring.load_config('mmpretrain::resnet/resnet18_8xb16_cifar10.py')
+    assert not [w for w in caught if 'pkg_resources' in str(w.message)]
+
+
+LAZY = """
+from mmengine.model import PretrainedInit
+from mmpretrain.models import ImageClassifier, ResNet
+from torch.optim import SGD
+from bocb_mm.hooks.run_record import RunRecordHook
+model = dict(
+    type=ImageClassifier,
+    backbone=dict(type=ResNet, depth=18, init_cfg=dict(type=PretrainedInit, checkpoint='x.pth')))
+optim_wrapper = dict(optimizer=dict(type=SGD, lr=0.1))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+custom_hooks = [dict(type=RunRecordHook)]
+"""
+
+
+def test_a_lazy_config_whose_types_are_classes_is_read_as_any_other(tmp_path):
+    from bocb_mm.describe import describe
+
+    (tmp_path / 'lazy.py').write_text(LAZY)
+    cfg = configuring.load_config(tmp_path / 'lazy.py')
+    found = describe(cfg)
+    assert (found.task, found.backbone) == ('classification', 'ResNet-18')
+    where = configuring.set_work_dir(cfg, None, str(tmp_path / 'lazy.py'))
+    assert where.as_posix() == 'work_dirs/lazy/SGD/lr0.1_wdnone_seednone'
+    configuring.set_hooks(cfg)
+    assert 'run_record' not in cfg.default_hooks  # it has one
+    configuring.set_pretrained(cfg, 'none')
+    assert 'init_cfg' not in cfg.model.backbone

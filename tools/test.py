@@ -11,7 +11,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bocb_mm.errors import UserError, one_line_errors
-from tools.train import parse_options
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -34,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         raise UserError(f'checkpoint {args.checkpoint}: no such file; tools/train.py makes one')
+    from bocb_mm.configuring import parse_options
     from bocb_mm.testing import evaluate
 
     metrics = evaluate(

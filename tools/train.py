@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an installation too
 
-from bocb_mm.errors import UserError, one_line_errors
+from bocb_mm.errors import one_line_errors
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,26 +45,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def parse_options(pairs: list[str]) -> dict:
-    """``key=value`` words of --cfg-options as a dict, values read as mmengine reads them."""
-    from mmengine.config import DictAction
-
-    for pair in pairs:
-        if '=' not in pair:
-            raise UserError(f'--cfg-options {pair!r}: key=value is expected')
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='+', action=DictAction, default={})
-    return parser.parse_args(['--options', *pairs] if pairs else []).options
-
-
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    # Refused before torch and the toolboxes cost their seconds.
-    if '::' not in args.config and not Path(args.config).is_file():
-        from bocb_mm.configuring import load_config
+    from bocb_mm import configuring
 
-        load_config(args.config)
+    # Refused before the toolboxes cost their seconds.
+    if '::' not in args.config and not Path(args.config).is_file():
+        configuring.load_config(args.config)
     from bocb_mm.training import TrainOptions, prepare, train
 
     options = TrainOptions(
@@ -78,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         amp=args.amp,
         launcher=args.launcher,
         trust_checkpoint=args.trust_checkpoint,
-        cfg_options=parse_options(args.cfg_options),
+        cfg_options=configuring.parse_options(args.cfg_options),
     )
     return train(prepare(args.config, options), options)
 

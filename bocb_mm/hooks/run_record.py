@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from bocb_mm.describe import describe
+from bocb_mm.describe import describe, type_name
 from bocb_mm.errors import UnknownNameError
 from bocb_mm.optim_wrappers.timing import StepTimer
 from bocb_mm.registry import HOOKS
@@ -152,7 +152,7 @@ class RunRecordHook(Hook):
         given.setdefault('gamma', cfg.get('gamma'))
         return {
             **given,
-            'optimizer': _catalog_name('optimizers', str(optimizer.get('type', ''))),
+            'optimizer': _catalog_name('optimizers', type_name(optimizer)),
             'lr': optimizer.get('lr'),
             'weight_decay': optimizer.get('weight_decay'),
             'seed': runner.seed,

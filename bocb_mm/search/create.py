@@ -26,7 +26,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         raise UserError(f'--halving {args.halving}: at least 2 is expected, or 0 for none')
     size = parse_size(args.grid)
     check_stems(args.config)
-    options = parse_options(args.cfg_options)
+    options = configuring.parse_options(args.cfg_options)
     names = optimizer_names(args.optimizers)
     grids = []
     for config in args.config:
@@ -70,15 +70,3 @@ def optimizer_names(words: list[str]) -> list[str]:
         names = list_optimizers(word)
         found.update(dict.fromkeys(names or [get_spec(word).name]))
     return list(found)
-
-
-def parse_options(pairs: list[str]) -> dict:
-    """``key=value`` words of --cfg-options as a dict, values read as mmengine reads them."""
-    from mmengine.config import DictAction
-
-    for pair in pairs:
-        if '=' not in pair:
-            raise UserError(f'--cfg-options {pair!r}: key=value is expected')
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='+', action=DictAction, default={})
-    return parser.parse_args(['--options', *pairs] if pairs else []).options

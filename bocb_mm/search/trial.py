@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bocb_mm import exit_codes, runlock
+from bocb_mm.describe import type_name
 from bocb_mm.errors import UserError
 from bocb_mm.runs import RunRecord
 from bocb_mm.search import directory
@@ -94,7 +96,7 @@ def guard(cfg: Any) -> None:
     """
     hooks = cfg.default_hooks
     present = [*hooks.values(), *(cfg.get('custom_hooks') or [])]
-    types = {str((h or {}).get('type', '')).rpartition('.')[2] for h in present}
+    types = {type_name(hook).rpartition('.')[2] for hook in present}
     if 'SafeCheckpointHook' not in types:
         saver = hooks.get('checkpoint') or {'interval': 1, 'max_keep_ckpts': 1}
         hooks['checkpoint'] = {**saver, 'type': 'bocb_mm.SafeCheckpointHook'}
@@ -171,5 +173,5 @@ def _wait_for_lock(work_dir: Path) -> None:
             return
         except runlock.DirectoryInUse as error:
             if time.monotonic() > until:
-                raise TimeoutError(110, str(error)) from None  # ETIMEDOUT: the machine's fault
+                raise TimeoutError(errno.ETIMEDOUT, str(error)) from None  # the machine's fault
         time.sleep(0.2)
