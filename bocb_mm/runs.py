@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class RunRecord:
         max_epochs: Epochs planned.
         iterations: Iterations done.
         losses: ``[iteration, loss]`` pairs, thinned.
-        seconds_per_iteration: Median, in s, without data-free warm-up.
+        seconds_per_iteration: Median over the last nine tenths of the run, in s.
         optimizer_step_ms: Median time of ``optimizer.step()``, in ms.
         peak_memory_mb: Peak memory, in MiB: of the CUDA allocator, or of the process on a CPU.
         n_parameters: Number of weights of the model.
@@ -82,7 +82,7 @@ class RunRecord:
     optimizer_settings: dict[str, Any] = field(default_factory=dict)
     metric: str = ''
     gamma: float | None = None
-    evaluations: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[dict[str, float | None]] = field(default_factory=list)
     best: float | None = None
     last: float | None = None
     epochs: int = 0
@@ -107,14 +107,17 @@ class RunRecord:
         if self.status not in STATUSES:
             raise RunRecordError(f'status {self.status!r}: expected one of {", ".join(STATUSES)}')
 
-    def add_evaluation(self, epoch: int, iteration: int, metrics: dict[str, float]) -> None:
+    def add_evaluation(
+        self, epoch: int, iteration: int, metrics: Mapping[str, float | None]
+    ) -> None:
         """Append one evaluation and bring ``best`` and ``last`` up to date.
 
         An earlier one of the same iteration gives way: a resumed run may evaluate it again.
-        A headline metric that is absent counts as 0: mmdet's CocoMetric returns nothing when no
-        box survives (mmdet 3.3.0). A value that is not finite never becomes ``best``.
+        An evaluation without any metric counts as 0: mmdet's CocoMetric returns nothing when no
+        box survives (mmdet 3.3.0). One that has others but not the headline metric has no result.
+        A value that is not finite never becomes ``best``.
         """
-        value = float(metrics.get(self.metric, 0.0))
+        value = metrics.get(self.metric, None if metrics else 0.0)
         self.evaluations = [e for e in self.evaluations if e['iteration'] != iteration]
         self.evaluations.append(
             {'epoch': epoch, 'iteration': iteration, **metrics, self.metric: value}
@@ -122,6 +125,11 @@ class RunRecord:
         values = [e[self.metric] for e in self.evaluations]
         finite = [v for v in values if v is not None and math.isfinite(v)]
         self.best, self.last = max(finite, default=None), value
+
+    def warn(self, text: str) -> None:
+        """Note a problem that does not end the run; the same one only once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
         """Write ``run.json`` into ``directory`` atomically and return its path.

@@ -47,11 +47,19 @@ def test_an_evaluation_done_again_after_a_resume_replaces_the_first():
     assert run.best == 0.4
 
 
-def test_an_evaluation_without_the_headline_metric_counts_as_zero():
+def test_an_evaluation_that_found_nothing_counts_as_zero():
     run = record(metric='coco/bbox_mAP')
     run.add_evaluation(1, 10, {})
     assert (run.best, run.last) == (0.0, 0.0)
     assert run.evaluations[0]['coco/bbox_mAP'] == 0.0
+
+
+def test_an_evaluation_by_other_metrics_is_no_result():
+    run = record(metric='coco/AP')
+    run.add_evaluation(1, 10, {'PCK': 0.9})
+    assert (run.best, run.last) == (None, None)
+    run.add_evaluation(2, 20, {'PCK': 0.9, 'coco/AP': 0.5})
+    assert (run.best, run.last) == (0.5, 0.5)
 
 
 def test_nan_never_becomes_best_and_is_null_on_disk(tmp_path):

@@ -107,7 +107,10 @@ class RunRecordHook(Hook):
         """Append the evaluation."""
         record = self._record()
         numbers = {k: float(v) for k, v in (metrics or {}).items() if _is_number(v)}
-        record.add_evaluation(self._epoch(runner), runner.iter, numbers)
+        if numbers and record.metric not in numbers:
+            text = f'{record.metric} is not among the results ({", ".join(numbers)})'
+            record.warn(f'RunRecordHook: {text}; name one of them as metric=')
+        record.add_evaluation(int(runner.epoch), runner.iter, numbers)
         self._progress(runner)
         self._save(runner)
 
@@ -172,17 +175,18 @@ class RunRecordHook(Hook):
         record.losses = [pair for pair in before.losses if pair[0] <= runner.iter]
         record.warnings = list(before.warnings)
         for evaluation in before.evaluations:
-            if evaluation.get('iteration', 0) <= runner.iter:
+            if (evaluation.get('iteration') or 0) <= runner.iter:
                 metrics = {k: v for k, v in evaluation.items() if k not in ('epoch', 'iteration')}
-                finite = {k: v for k, v in metrics.items() if v is not None}
                 record.add_evaluation(
-                    int(evaluation.get('epoch', 0)), int(evaluation.get('iteration', 0)), finite
+                    int(evaluation.get('epoch') or 0),
+                    int(evaluation.get('iteration') or 0),
+                    metrics,
                 )
 
     def _progress(self, runner: Runner) -> None:
         """Epochs, iterations, loss curve, speed and memory so far."""
         record = self._record()
-        record.epochs = self._epoch(runner)
+        record.epochs = int(runner.epoch)  # mmengine counts an epoch before it evaluates it
         record.iterations = runner.iter
         scalars = runner.message_hub.log_scalars
         if 'train/loss' in scalars:
@@ -194,12 +198,8 @@ class RunRecordHook(Hook):
         if self._timer is not None:
             record.optimizer_step_ms = self._timer.median_ms()
         record.peak_memory_mb = _peak_memory_mb()
-        news = runner.message_hub.runtime_info.get('bocb_mm/warnings', [])
-        record.warnings += [w for w in news if w not in record.warnings]
-
-    def _epoch(self, runner: Runner) -> int:
-        """Epochs done. mmengine counts an epoch before it evaluates it."""
-        return int(runner.epoch)
+        for text in runner.message_hub.runtime_info.get('bocb_mm/warnings', []):
+            record.warn(text)
 
     def _close(self, runner: Runner, status: str, message: str) -> None:
         record = self._record()

@@ -18,8 +18,10 @@ from bocb_mm.errors import UserError
 from bocb_mm.report import names, paper, stats
 from bocb_mm.report.records import Summary
 
-# Metrics that mmengine logs as a share of 1. Eq. 1's gamma is in points, so points are shown.
-IN_POINTS = ('coco', 'pck', 'auc', 'ap', 'map', 'pascal_voc')
+# Metrics that mmdet and mmpose log as a share of 1; mmpretrain logs percent. Eq. 1's gamma is in
+# points, so points are shown.
+AS_SHARES = ('coco', 'pck', 'auc', 'ap', 'map')
+IN_PERCENT = ('accuracy', 'single-label', 'multi-label')
 _DIVERGED_WORDS = ('diverged', 'div', 'div.', 'inf', '-inf')
 _MISSING_WORDS = ('', '-', '–', '—', 'nan', 'na', 'n/a', 'none', 'missing')
 TIDY_COLUMNS = names.words(
@@ -82,11 +84,13 @@ def points(metric: str, value: float) -> float:
     """``value`` in points: COCO's AP and its kin, logged from 0 to 1, times 100.
 
     Example:
-        >>> points('coco/bbox_mAP', 0.375), points('accuracy/top1', 75.5)
+        >>> points('coco/bbox_mAP', 0.375), points('multi-label/mAP', 75.5)
         (37.5, 75.5)
     """
     parts = metric.lower().replace('_', '/').split('/')
-    return value * 100 if any(p in IN_POINTS for p in parts) else value
+    if parts[0] in IN_PERCENT:
+        return value
+    return value * 100 if any(p in AS_SHARES for p in parts) else value
 
 
 def tidy_runs(runs: list[Summary], value: str = 'best') -> tuple[pd.DataFrame, list[str]]:

@@ -44,7 +44,8 @@ def steps(run: RunRecord) -> dict[int, float]:
     for evaluation in run.evaluations:
         value = evaluation.get(run.metric)
         if value is not None and math.isfinite(value):
-            found[int(evaluation.get('epoch', evaluation['iteration']))] = float(value)
+            epoch = evaluation.get('epoch')
+            found[int(epoch if epoch is not None else evaluation['iteration'] or 0)] = float(value)
     return found
 
 

@@ -255,7 +255,10 @@ class Worker:
             outcome, value = BY_NAME['pruned'], max(metrics.values(), default=None)
         elif outcome.name == 'completed' and value is None:
             outcome = BY_NAME['config error']
-            message = 'completed without a result; does the config validate (val_dataloader)?'
+            why = 'does the config validate (val_dataloader)?'
+            if record is not None and record.warnings:
+                why = '; '.join(record.warnings)
+            message = f'completed without a result: {why}'
         seconds = time.monotonic() - child.started
         taken = child.taken
         if outcome.retried and not self.signals:

@@ -1,5 +1,6 @@
 """The hook on mmengine's Runner with a model of one layer."""
 
+import importlib.metadata
 import json
 
 import pytest
@@ -99,7 +100,7 @@ def test_a_completed_run_is_on_record(tmp_path):
     assert found['optimizer_settings']['eps'] == 1e-8
     assert found['optimizer_step_ms'] > 0 and found['seconds_per_iteration'] > 0
     assert [pair[0] for pair in found['losses']] == [1, 2, 3, 4, 5, 6]
-    assert found['versions']['torch'] == torch.__version__.partition('+')[0] or found['versions']
+    assert found['versions']['torch'] == importlib.metadata.version('torch')
 
 
 def test_the_record_is_there_while_the_run_goes_on(tmp_path):
@@ -124,6 +125,17 @@ def test_a_failure_is_told_by_the_training_glue(tmp_path):
 def test_an_evaluation_that_found_nothing_counts_as_zero(tmp_path):
     run(tmp_path, values=[None]).train()
     assert record(tmp_path)['best'] == 0.0
+
+
+def test_an_evaluator_without_the_headline_metric_gives_no_result_and_a_warning(tmp_path):
+    run(
+        tmp_path, val_evaluator={'type': 'Scripted', 'values': [1.0, 2.0, 3.0], 'prefix': 'pck'}
+    ).train()
+    found = record(tmp_path)
+    assert (found['best'], found['last'], found['status']) == (None, None, 'completed')
+    assert [e['pck/top1'] for e in found['evaluations']] == [1.0, 2.0, 3.0]
+    (warning,) = found['warnings']
+    assert 'accuracy/top1 is not among the results (pck/top1)' in warning
 
 
 def test_what_another_hook_found_closes_the_record(tmp_path):

@@ -77,6 +77,13 @@ def test_coco_is_in_points_and_heads_are_the_papers(tmp_path):
     assert table.reference.loc['SGD'].tolist() == [47.5, 28.7]
 
 
+def test_what_is_logged_in_percent_stays_so():
+    for metric in ('accuracy/top1', 'multi-label/mAP', 'single-label/f1-score'):
+        assert load.points(metric, 75.5) == 75.5
+    for metric in ('coco/AP', 'coco/bbox_mAP', 'pascal_voc/mAP', 'PCK'):
+        assert load.points(metric, 0.755) == 75.5
+
+
 def test_gamma_of_the_record_then_of_the_data_set(tmp_path):
     for dataset, gamma in (('cifar100', None), ('imagenet', None), ('digits', 0.5)):
         save(tmp_path / dataset, make_record('SGD', dataset=dataset, gamma=gamma))
