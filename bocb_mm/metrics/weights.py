@@ -49,7 +49,7 @@ class Weight:
         if self.kind == 'depthwise':
             return w.reshape(1, w.shape[0], -1)
         if self.kind == 'conv':
-            return w.flatten(2).permute(2, 0, 1).contiguous()
+            return w.flatten(2).permute(2, 0, 1)
         if self.kind == 'parameter':
             w = w.squeeze()
             w = w.reshape(1, -1) if w.dim() < 2 else w.flatten(1)
