@@ -142,7 +142,9 @@ def _cross_entropy(module: Any, call: Mapping[str, Any], generator: torch.Genera
         return None
     if getattr(module, 'use_mask', False) or logits.ndim != 2:
         return None
-    ignore = call.get('ignore_index') or getattr(module, 'ignore_index', None)
+    ignore = call.get('ignore_index')
+    if ignore is None:
+        ignore = getattr(module, 'ignore_index', None)
     if ignore is not None and label.shape == logits.shape[:1]:
         valid = (label != ignore).float()
         weight = valid if weight is None else weight * valid
