@@ -34,7 +34,7 @@ class SignalHook(Hook):
             got a signal; of no effect in a run of one process.
 
     Raises:
-        UserError: There is no such signal.
+        UserError: There is no such signal, or the interval is below 1.
 
     Example:
         >>> custom_hooks = [dict(type='bocb_mm.SignalHook')]
@@ -48,6 +48,8 @@ class SignalHook(Hook):
         for name in signals:
             if name not in signal.Signals.__members__:
                 raise UserError(f'SignalHook: {name!r} is not a signal, e.g. SIGTERM is expected')
+        if interval < 1:
+            raise UserError(f'SignalHook: interval {interval!r}: at least 1 is expected')
         self.signals = [signal.Signals[name] for name in signals]
         self.interval = interval
         self.received: signal.Signals | None = None

@@ -95,3 +95,8 @@ def test_a_second_signal_ends_at_once(tmp_path):
 def test_an_unknown_signal_is_refused():
     with pytest.raises(UserError, match="'SIGNOPE' is not a signal"):
         SignalHook(signals=['SIGNOPE'])
+
+
+def test_an_interval_of_nothing_is_refused():
+    with pytest.raises(UserError, match='interval 0: at least 1'):
+        SignalHook(interval=0)
