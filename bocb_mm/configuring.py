@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -272,13 +272,19 @@ def set_hooks(cfg: Config) -> None:
         hooks['run_record'] = ConfigDict(type='bocb_mm.RunRecordHook')
 
 
-def check_data(cfg: Mapping[str, Any]) -> None:
+def check_data(
+    cfg: Mapping[str, Any], loaders: Iterable[str] = ('train_dataloader', 'val_dataloader')
+) -> None:
     """Refuse a config whose data are not there, before minutes go into building a model.
+
+    Args:
+        cfg: A whole config.
+        loaders: Names of the data loaders that are going to be used.
 
     Raises:
         UserError: The path looked at and the variable that points elsewhere.
     """
-    for name in ('train_dataloader', 'val_dataloader'):
+    for name in loaders:
         loader = cfg.get(name) or {}
         dataset: Any = loader.get('dataset') or {}
         while isinstance(dataset, Mapping) and 'dataset' in dataset:

@@ -47,8 +47,14 @@ class CatalogRegistry(Registry):
             return self.libraries[library](rest)
         found = super().get(key)
         if found is None:
-            raise unknown_name(self.name, key, self.module_dict, f'{SCOPE} has {len(self)}')
+            raise unknown_name(self.name, key, self.module_dict, self._where_they_are())
         return found
+
+    def _where_they_are(self) -> str:
+        """The names there are, or the command that lists them where they are many."""
+        if len(self.module_dict) < 15:
+            return f'{SCOPE} has {", ".join(self.module_dict) or "none"}'
+        return f'python -m {self._locations[0].removesuffix(".register")} lists them'
 
     def __contains__(self, key: str) -> bool:
         try:
@@ -70,7 +76,4 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 )
 MODELS = _child('model', mmengine_registry.MODELS, 'bocb_mm.backbones.register')
 HOOKS = _child('hook', mmengine_registry.HOOKS, 'bocb_mm.hooks')
-DATASETS = _child('dataset', mmengine_registry.DATASETS, 'bocb_mm.datasets')
 TRANSFORMS = _child('transform', mmengine_registry.TRANSFORMS, 'bocb_mm.datasets')
-DATA_SAMPLERS = _child('data sampler', mmengine_registry.DATA_SAMPLERS, 'bocb_mm.datasets')
-METRICS = _child('metric', mmengine_registry.METRICS, 'bocb_mm.datasets')

@@ -23,28 +23,31 @@ def evaluate(
     launcher: str = 'none',
     trust: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Metrics of ``checkpoint`` on the test set of ``config``.
 
     Args:
         config: Config file, or ``mmdet::...`` and the like.
         checkpoint: File or address; all weights of the model must be in it.
-        work_dir: Where logs go; default: ``test`` beside the checkpoint.
+        work_dir: Where logs go; default: ``test`` beside the checkpoint, for an address
+            ``work_dirs/<config>/test``.
         launcher: As in :class:`bocb_mm.training.TrainOptions`.
         trust: Load a checkpoint that can run any code.
         cfg_options: Overrides of the config.
 
     Returns:
-        Metric name to value, as mmengine's evaluator gives them.
+        Metric name to value, as mmengine's evaluator gives them; arrays as lists.
 
     Raises:
-        UserError: The config has no test set, or the checkpoint is of another model.
+        UserError: The config has no test set, its data are not there, or the checkpoint is of
+            another model.
     """
     cfg = configuring.load_config(config, cfg_options)
     if not cfg.get('test_dataloader'):
         raise UserError(f'config {config}: has no test_dataloader, so there is nothing to test on')
+    configuring.check_data(cfg, ('test_dataloader',))
     configuring.drop_init(cfg)
-    cfg.work_dir = work_dir or str(Path(checkpoint).parent / 'test')
+    cfg.work_dir = work_dir or str(_beside(checkpoint, config))
     cfg.filename_stem = configuring.config_stem(config)
     # A test writes no record, saves nothing and starts no watch over a training.
     cfg.custom_hooks = [h for h in cfg.get('custom_hooks') or [] if not _is_ours(h)]
@@ -60,7 +63,15 @@ def evaluate(
     runner = Runner.from_cfg(cfg)
     _refuse_other_model(runner.model, state.get('state_dict', state), checkpoint)
     runner.load_checkpoint(checkpoint)
-    return dict(runner.test())
+    metrics = runner.test()
+    return {name: v.tolist() if hasattr(v, 'tolist') else v for name, v in metrics.items()}
+
+
+def _beside(checkpoint: str, config: str) -> Path:
+    """Where the logs of a test go by default."""
+    if '://' in checkpoint:
+        return Path('work_dirs', configuring.config_stem(config), 'test')
+    return Path(checkpoint).parent / 'test'
 
 
 def _is_ours(hook: Any) -> bool:

@@ -178,3 +178,18 @@ def test_a_lazy_config_whose_types_are_classes_is_read_as_any_other(tmp_path):
     assert 'run_record' not in cfg.default_hooks  # it has one
     configuring.set_pretrained(cfg, 'none')
     assert 'init_cfg' not in cfg.model.backbone
+
+
+@pytest.mark.parametrize(
+    'registry, words',
+    [
+        ('OPTIMIZERS', 'did you mean .*python -m bocb_mm.optimizers lists them'),
+        ('MODELS', 'python -m bocb_mm.backbones lists them'),
+        ('HOOKS', 'bocb_mm has .*DivergenceHook'),
+    ],
+)
+def test_an_unknown_type_says_where_the_known_ones_are(registry, words):
+    import bocb_mm.registry
+
+    with pytest.raises(UserError, match=words):
+        getattr(bocb_mm.registry, registry).get('bocb_mm.R-18-AdamQ')

@@ -19,7 +19,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('config')
     parser.add_argument('checkpoint')
-    parser.add_argument('--work-dir', metavar='DIR', help="default: the checkpoint's folder, /test")
+    parser.add_argument('--work-dir', metavar='DIR', help='default: test beside the checkpoint')
     parser.add_argument('--out', metavar='FILE.json', help='write the metrics there as well')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     parser.add_argument('--trust-checkpoint', action='store_true')
@@ -44,8 +44,12 @@ def main(argv: list[str] | None = None) -> int:
         trust=args.trust_checkpoint,
         cfg_options=parse_options(args.cfg_options),
     )
+    from mmengine.dist import is_main_process
+
+    if not is_main_process():
+        return 0
     for name, value in sorted(metrics.items()):
-        print(f'{name:<28}{value:.4f}')
+        print(f'{name:<28}{f"{value:.4f}" if isinstance(value, float) else value}')
     if args.out:
         from bocb_mm.files import atomic_write_text
 

@@ -148,6 +148,22 @@ def test_the_trained_weights_test_to_the_recorded_value(train, config, tmp_path,
     assert 'accuracy/top1' in out
 
 
+def test_a_test_says_where_it_looked_for_data(config, tmp_path, run_tool, capsys):
+    (tmp_path / 'any.pth').touch()
+    status, _, err = run_tool(
+        'test', config, tmp_path / 'any.pth',
+        '--cfg-options', 'test_dataloader.dataset.data_root=/no/such/data', capsys=capsys,
+    )  # fmt: skip
+    assert status == 2 and 'test_dataloader: no data at /no/such/data' in err
+
+
+def test_logs_of_a_test_never_go_into_a_folder_named_like_an_address():
+    from bocb_mm.testing import _beside
+
+    assert _beside('runs/a/epoch_1.pth', 'c/r50.py').as_posix() == 'runs/a/test'
+    assert _beside('https://host/r50.pth', 'c/r50.py').as_posix() == 'work_dirs/r50/test'
+
+
 def test_weights_of_another_model_are_not_tested(train, config, tmp_path, run_tool, capsys):
     import torch
 
