@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this", and how a tool shows it."""
+"""The exceptions that mean "the user can mend this", and how a tool shows them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class UnknownNameError(UserError, KeyError):
 
     def __str__(self) -> str:  # KeyError would show the repr of the message
         return str(self.args[0])
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be read: one line with the path and the reason."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = '') -> UnknownNameError:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bocb_mm.checkpoints import CheckpointError, load_checkpoint
+from bocb_mm.checkpoints import load_checkpoint
 from bocb_mm.describe import type_name
-from bocb_mm.errors import UserError
+from bocb_mm.errors import CheckpointError, UserError
 
 STATE_KEY = 'bocb_mm'  # where a checkpoint of SafeCheckpointHook holds what it adds
 _NEEDED = ('meta', 'state_dict', 'optimizer', 'message_hub')

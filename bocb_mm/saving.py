@@ -10,8 +10,9 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from bocb_mm.checkpoints import CheckpointError, check_archive
+from bocb_mm.checkpoints import check_archive
 from bocb_mm.compat import writing_directly
+from bocb_mm.errors import CheckpointError
 from bocb_mm.files import sync_directory
 
 

@@ -12,8 +12,9 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
 from bocb_mm import runlock
-from bocb_mm.checkpoints import CheckpointError, install_safe_loading
+from bocb_mm.checkpoints import install_safe_loading
 from bocb_mm.compat import allow_mmengine_checkpoints
+from bocb_mm.errors import CheckpointError
 from bocb_mm.files import atomic_write_text
 from bocb_mm.hooks.divergence import DivergenceHook
 from bocb_mm.registry import HOOKS
