@@ -85,9 +85,10 @@ _INSTALL = {
     'torch': 'bash tools/setup_env.sh',
     'mmcv': 'bash tools/setup_env.sh  (or, into your own environment: pip install "setuptools<81" '
     'ninja psutil && MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0)',
-    'mmpretrain': 'pip install "bocb_mm[classification]"',
-    'mmdet': 'pip install "bocb_mm[detection]"',
+    'mmpretrain': 'pip install mmpretrain==1.2.0',
+    'mmdet': 'pip install mmdet==3.3.0',
     'mmpose': 'pip install --no-deps mmpose==1.3.2  (its dependency chumpy no longer builds)',
+    'optuna': 'pip install "optuna>=5.0,<6" "sqlalchemy>=2.0" "psycopg[binary]>=3.2"',
 }
 
 
@@ -135,7 +136,16 @@ def _setuptools(found: dict[str, str | None]) -> Finding | None:
     )
 
 
-def _numpy_xtcocotools(found: dict[str, str | None]) -> Finding | None:
+def _optuna(found: dict[str, str | None]) -> Finding | None:
+    text = found.get('optuna')
+    if text is None or _between(found, 'optuna', '5.0', '6'):
+        return None
+    return Finding(
+        f'optuna {text}: tools/sweep.py writes the tables of 5', _INSTALL['optuna'], fatal=False
+    )
+
+
+def _xtcocotools(found: dict[str, str | None]) -> Finding | None:
     if found.get('mmpose') is None or _version('xtcocotools') is not None:
         return None
     return Finding(
@@ -160,7 +170,8 @@ _CONFLICTS: tuple[Callable[[dict[str, str | None]], Finding | None], ...] = (
     _mmcv_torch,
     _mmcv_lite,
     _setuptools,
-    _numpy_xtcocotools,
+    _optuna,
+    _xtcocotools,
     _opencv_twice,
 )
 

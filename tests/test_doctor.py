@@ -3,7 +3,7 @@ import pytest
 from bocb_mm import doctor
 
 GOOD = {name: '1.0' for name in doctor.PACKAGES} | {
-    'torch': '2.9.1', 'torchvision': '0.24.1', 'mmcv': '2.1.0', 'mmdet': '3.3.0',
+    'torch': '2.9.1', 'torchvision': '0.24.1', 'mmcv': '2.1.0', 'mmdet': '3.3.0', 'optuna': '5.0.0',
 }  # fmt: skip
 
 
@@ -31,6 +31,12 @@ def test_a_known_conflict_is_named_with_the_command_that_mends_it(changes, probl
 def test_a_missing_optional_package_is_a_note_not_a_failure():
     (found,) = problems(optuna=None)
     assert not found.fatal and 'sweep' in found.problem
+
+
+@pytest.mark.parametrize('version', ['4.9.0', '6.0.0'])
+def test_an_optuna_of_other_tables_is_a_note(version):
+    (found,) = problems(optuna=version)
+    assert not found.fatal and version in found.problem and 'optuna>=5.0,<6' in found.mend
 
 
 def test_setuptools_81_is_a_conflict(monkeypatch):
