@@ -38,7 +38,7 @@ def compose_scene(
     Example:
         >>> train, _ = load_digits()
         >>> picture, objects, _ = compose_scene(np.random.default_rng(0), train)
-        >>> picture.shape, 1 <= len(objects) <= 5
+        >>> picture.shape, 3 <= len(objects) <= 6
         ((128, 128, 3), True)
     """
     picture = background(rng, size, size)

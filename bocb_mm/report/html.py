@@ -296,16 +296,11 @@ def _rankings_view(report: Report) -> dict:
         'csv': 'From the CSV tables (they hold neither settings nor costs)',
         'paper': "The paper's four rank columns (Table 4), Overall by its rule",
     }[report.rankings_source]
-    return {
-        'heads': heads,
-        'rows': rows,
-        'note': f'{source}; weights {", ".join(f"{k} {v:g}" for k, v in weights.items())}. '
-        'Equal scores are ordered by performance. BOCB is 1 for an optimizer with an outlier '
-        '(Q25 - 1.5 IQR) on some backbone.'
-        if report.rankings_source != 'paper'
-        else f'{source}; weights {", ".join(f"{k} {v:g}" for k, v in weights.items())}. '
-        'Equal scores are ordered by performance.',
-    }
+    note = f'{source}; weights {", ".join(f"{k} {v:g}" for k, v in weights.items())}. '
+    note += 'Equal scores are ordered by performance.'
+    if report.rankings_source != 'paper':
+        note += ' BOCB is 1 for an optimizer with an outlier (Q25 - 1.5 IQR) on some backbone.'
+    return {'heads': heads, 'rows': rows, 'note': note}
 
 
 def _rank(value: float) -> str:
@@ -314,7 +309,7 @@ def _rank(value: float) -> str:
 
 def _provenance(report: Report) -> dict[str, str]:
     options = report.options
-    used = ('numpy', 'pandas', 'matplotlib')
+    used = ('numpy', 'pandas', *(['matplotlib'] if options.figures else []))
     packages = ', '.join(f'{name} {metadata.version(name)}' for name in used)
     return {
         'Made': datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC'),

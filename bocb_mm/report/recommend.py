@@ -192,7 +192,9 @@ def _rate(
         lr, decay = pairs.mode().iloc[0]
         return lr, _none(decay), 'most common best setting of your runs on this task'
     known = KNOWN_RATES.get((task, optimizer))
-    return known if known else (None, None, 'no rate known: search it, tools/sweep.py create')
+    if known:
+        return known
+    return None, None, 'no published rate; python -m bocb_mm.optimizers has one to search around'
 
 
 def _none(value: float) -> float | None:
