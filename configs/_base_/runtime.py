@@ -1,10 +1,12 @@
-# What every run does beside training. The toolbox (`default_scope`) is named by the config itself.
+# What the quickstart and the small real data sets share: what a run does beside training, and AdamW.
+# Toolbox (`default_scope`), data, network and length are the config's own.
+_base_ = './hooks.py'
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    **_base_.bocb_hooks,
 )
 custom_hooks = []
 env_cfg = dict(
@@ -17,3 +19,13 @@ visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
 log_level = 'INFO'
 load_from = None
 resume = False
+randomness = dict(seed=0)
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='bocb_mm.OptimWrapperConstructor',
+    optimizer=dict(type='bocb_mm.AdamW', lr=2e-3, weight_decay=0.05),
+)
+train_cfg = dict(by_epoch=True)
+val_cfg = dict()
+test_cfg = dict()

@@ -1,6 +1,6 @@
 # Pre-training on scikit-learn's digits, classical network: ResNet-18 at a quarter of its width.
 # One cosine cycle after a short warm-up; the rates are in tools/quickstart.py, one per optimizer.
-_base_ = ['../_base_/datasets/digits.py', '../_base_/runtime.py', '../_base_/hooks.py']
+_base_ = ['../_base_/datasets/digits.py', '../_base_/runtime.py']
 default_scope = 'mmpretrain'
 model = dict(
     type='ImageClassifier',
@@ -8,18 +8,9 @@ model = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=10, in_channels=128),
 )
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='bocb_mm.OptimWrapperConstructor',
-    optimizer=dict(type='bocb_mm.AdamW', lr=2e-3, weight_decay=0.05),
-)
 max_epochs = 10
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=5)
-val_cfg = dict()
-test_cfg = dict()
+train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=23),  # one epoch
     dict(type='CosineAnnealingLR', begin=1, end=max_epochs, convert_to_iter_based=True),
 ]
-default_hooks = {{_base_.bocb_hooks}}
-randomness = dict(seed=0)

@@ -3,7 +3,6 @@ _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     '../_base_/datasets/scenes.py',
     '../_base_/runtime.py',
-    '../_base_/hooks.py',
 ]
 default_scope = 'mmdet'
 model = dict(
@@ -22,19 +21,10 @@ model = dict(
     ),
     test_cfg=dict(max_per_img=30),  # a scene holds at most six digits
 )  # fmt: skip
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='bocb_mm.OptimWrapperConstructor',
-    optimizer=dict(type='bocb_mm.AdamW', lr=2e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=10),
-)
+optim_wrapper = dict(clip_grad=dict(max_norm=10))
 max_epochs = 8
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
-val_cfg = dict()
-test_cfg = dict()
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=100),  # one epoch
     dict(type='CosineAnnealingLR', begin=1, end=max_epochs, convert_to_iter_based=True),
 ]
-default_hooks = {{_base_.bocb_hooks}}
-randomness = dict(seed=0)

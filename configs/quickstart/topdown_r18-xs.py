@@ -1,5 +1,5 @@
 # Top-down pose on stick figures, 96x128: SimpleBaseline head (three deconvolutions), narrow.
-_base_ = ['../_base_/datasets/figures.py', '../_base_/runtime.py', '../_base_/hooks.py']
+_base_ = ['../_base_/datasets/figures.py', '../_base_/runtime.py']
 default_scope = 'mmpose'
 model = dict(
     type='TopdownPoseEstimator',
@@ -15,18 +15,9 @@ model = dict(
     ),
     test_cfg=dict(flip_test=False),
 )  # fmt: skip
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='bocb_mm.OptimWrapperConstructor',
-    optimizer=dict(type='bocb_mm.AdamW', lr=2e-3, weight_decay=0.05),
-)
 max_epochs = 5
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
-val_cfg = dict()
-test_cfg = dict()
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=25),  # one epoch
     dict(type='CosineAnnealingLR', begin=1, end=max_epochs, convert_to_iter_based=True),
 ]
-default_hooks = {{_base_.bocb_hooks}}
-randomness = dict(seed=0)

@@ -1,6 +1,6 @@
 # Pre-training on 10,000 real pictures of CIFAR-10, enlarged to 64x64 because the network that
 # detects and finds keypoints later reduces its input by 32.
-_base_ = ['../_base_/runtime.py', '../_base_/hooks.py']
+_base_ = '../_base_/runtime.py'
 default_scope = 'mmpretrain'
 dataset_name = 'cifar10-10k'
 data_root_variable = 'BOCB_REAL_DATA'
@@ -50,18 +50,9 @@ val_dataloader = dict(
 val_evaluator = dict(type='Accuracy', topk=(1,))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='bocb_mm.OptimWrapperConstructor',
-    optimizer=dict(type='bocb_mm.AdamW', lr=2e-3, weight_decay=0.05),
-)
 max_epochs = 8
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=4)
-val_cfg = dict()
-test_cfg = dict()
+train_cfg = dict(max_epochs=max_epochs, val_interval=4)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=157),  # one epoch
     dict(type='CosineAnnealingLR', begin=1, end=max_epochs, convert_to_iter_based=True),
 ]
-default_hooks = {{_base_.bocb_hooks}}
-randomness = dict(seed=0)

@@ -2,7 +2,6 @@
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     '../_base_/runtime.py',
-    '../_base_/hooks.py',
 ]
 default_scope = 'mmdet'
 dataset_name = 'bccd'
@@ -60,19 +59,10 @@ val_dataloader = dict(
 val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric='bbox')
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='bocb_mm.OptimWrapperConstructor',
-    optimizer=dict(type='bocb_mm.AdamW', lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=10),
-)
+optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=10))
 max_epochs = 10
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=5)
-val_cfg = dict()
-test_cfg = dict()
+train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=37),  # one epoch
     dict(type='CosineAnnealingLR', begin=1, end=max_epochs, convert_to_iter_based=True),
 ]
-default_hooks = {{_base_.bocb_hooks}}
-randomness = dict(seed=0)

@@ -1,5 +1,5 @@
 # Top-down pose of a mouse seen from above (4 keypoints), SimpleBaseline head, 128x128.
-_base_ = ['../_base_/runtime.py', '../_base_/hooks.py']
+_base_ = '../_base_/runtime.py'
 default_scope = 'mmpose'
 dataset_name = 'mouse'
 data_root_variable = 'BOCB_REAL_DATA'
@@ -60,18 +60,9 @@ val_dataloader = dict(
 val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json')
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='bocb_mm.OptimWrapperConstructor',
-    optimizer=dict(type='bocb_mm.AdamW', lr=2e-3, weight_decay=0.05),
-)
 max_epochs = 60
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=20)
-val_cfg = dict()
-test_cfg = dict()
+train_cfg = dict(max_epochs=max_epochs, val_interval=20)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=30),  # five epochs
     dict(type='CosineAnnealingLR', begin=5, end=max_epochs, convert_to_iter_based=True),
 ]
-default_hooks = {{_base_.bocb_hooks}}
-randomness = dict(seed=0)

@@ -1,6 +1,6 @@
 # CIFAR-100: batch 100 (Table A3), and what its recipes choose from. Table A1 trains a network on
 # pictures of 32 x 32 or, enlarged by cubic interpolation, of 224 x 224.
-_base_ = 'mmpretrain::_base_/datasets/cifar100_bs16.py'
+_base_ = ['mmpretrain::_base_/datasets/cifar100_bs16.py', './augmentations.py']
 gamma = 3  # threshold of eq. 1 on CIFAR-100 (A.1)
 data_root_variable = 'BOCB_DATA_ROOT'
 data_root = '{{$BOCB_DATA_ROOT:data}}/cifar100'
@@ -18,23 +18,8 @@ test_pipeline_224 = [  # crop ratio 1: the whole picture
     dict(type='PackInputs'),
 ]
 # Both fill with the data set's mean, in its order of channels, which is RGB.
-rand_augment = dict(
-    type='RandAugment',
-    policies='timm_increasing',
-    num_policies=2,
-    total_level=10,
-    magnitude_std=0.5,
-    hparams=dict(pad_val=[129, 124, 112], interpolation='bicubic'),
-)
-random_erasing = dict(
-    type='RandomErasing',
-    erase_prob=0.25,
-    mode='rand',
-    min_area_ratio=0.02,
-    max_area_ratio=1 / 3,
-    fill_color=[129.304, 124.070, 112.434],
-    fill_std=[68.170, 65.392, 70.418],
-)
+rand_augment = dict(hparams=dict(pad_val=[129, 124, 112]))
+random_erasing = dict(fill_color=[129.304, 124.070, 112.434], fill_std=[68.170, 65.392, 70.418])
 
 train_dataloader = dict(batch_size=100, num_workers=4, dataset=dict(data_root=data_root))
 val_dataloader = dict(batch_size=100, num_workers=4, dataset=dict(data_root=data_root))

@@ -1,29 +1,19 @@
 # ImageNet-1K, and what its recipes choose from. mmpretrain's pipelines: random resized crop and
 # flip; shorter side 256 and the middle 224 x 224 to test.
-_base_ = 'mmpretrain::_base_/datasets/imagenet_bs32.py'
+_base_ = ['mmpretrain::_base_/datasets/imagenet_bs32.py', './augmentations.py']
 gamma = 1  # threshold of eq. 1 on ImageNet-1K (A.1)
 data_root_variable = 'BOCB_DATA_ROOT'
 data_root = '{{$BOCB_DATA_ROOT:data}}/imagenet'
 
 bicubic = dict(backend='pillow', interpolation='bicubic')
+crop_and_flip = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=224, **bicubic),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+]
 # Both fill with the data set's mean, in the order of channels of a loaded picture, which is BGR.
-rand_augment = dict(
-    type='RandAugment',
-    policies='timm_increasing',
-    num_policies=2,
-    total_level=10,
-    magnitude_std=0.5,
-    hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
-)
-random_erasing = dict(
-    type='RandomErasing',
-    erase_prob=0.25,
-    mode='rand',
-    min_area_ratio=0.02,
-    max_area_ratio=1 / 3,
-    fill_color=[103.53, 116.28, 123.675],
-    fill_std=[57.375, 57.12, 58.395],
-)
+rand_augment = dict(hparams=dict(pad_val=[104, 116, 124]))
+random_erasing = dict(fill_color=[103.53, 116.28, 123.675], fill_std=[57.375, 57.12, 58.395])
 
 train_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root))

@@ -17,9 +17,7 @@ train_dataloader = dict(
     sampler=dict(type='RepeatAugSampler'),
     dataset=dict(
         pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='RandomResizedCrop', scale=224, **_base_.bicubic),
-            dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+            *_base_.crop_and_flip,
             dict(**_base_.rand_augment, magnitude_level=7),
             dict(type='PackInputs'),
         ]
