@@ -1,11 +1,9 @@
 """Death at any moment, and two processes in one directory."""
 
-import multiprocessing
 import os
 import random
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from bocb_mm import runlock
 from bocb_mm.checkpoints import load_checkpoint
 from bocb_mm.errors import UserError
 from bocb_mm.resume import find_resumable
+from tests.fork_server import fork_server
 
 HERE = Path(__file__).resolve().parent
 KILLS, EPOCHS = 20, 30  # 180 iterations, a checkpoint every second one
@@ -24,23 +23,8 @@ KILLS, EPOCHS = 20, 30  # 180 iterations, a checkpoint every second one
 @pytest.fixture(scope='module')
 def forks():
     """Processes that start in milliseconds, mmengine loaded."""
-    environment = {
-        'PYTHONPATH': os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1]))),
-        'BOCB_WARM_VICTIM': '1',
-        'OMP_NUM_THREADS': '1',
-    }
-    before = {k: os.environ.get(k) for k in environment}
-    os.environ.update(environment)
-    sys.path[:0] = [str(HERE), str(HERE.parent)]
-    try:
-        context = multiprocessing.get_context('forkserver')
-        context.set_forkserver_preload(['victim'])
-        import victim
-
-        yield context, victim
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key) if value is None else os.environ.update({key: value})
+    with fork_server(HERE / 'victim.py', 'BOCB_WARM_VICTIM') as found:
+        yield found
 
 
 def start(forks, *args, **kwargs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import socket
@@ -13,6 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from tests.fork_server import fork_server
 
 HERE = Path(__file__).resolve().parent
 
@@ -54,19 +55,8 @@ def plain_worker():
 @pytest.fixture(scope='session')
 def workers():
     """Starts workers of tiny trainings, in milliseconds: ``workers(study, slots=1)``."""
-    environment = {
-        'PYTHONPATH': os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1]))),
-        'BOCB_WARM_STAND_IN': '1',
-        'OMP_NUM_THREADS': '1',
-    }
-    before = {k: os.environ.get(k) for k in environment}
-    os.environ.update(environment)
-    sys.path[:0] = [str(HERE), str(HERE.parent)]
     started = []
-    try:
-        context = multiprocessing.get_context('forkserver')
-        context.set_forkserver_preload(['stand_in'])
-        import stand_in
+    with fork_server(HERE / 'stand_in.py', 'BOCB_WARM_STAND_IN') as (context, stand_in):
 
         def start(study, slots=1):
             process = context.Process(target=stand_in.work, args=(str(study), slots))
@@ -75,11 +65,8 @@ def workers():
             return process
 
         yield start
-    finally:
         for process in started:
             process.kill()
-        for key, value in before.items():
-            os.environ.pop(key) if value is None else os.environ.update({key: value})
 
 
 @pytest.fixture
