@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -131,6 +132,43 @@ class HierarchicalNet(nn.Module):
                 f'{type(self).__name__} got a picture of {x.shape[-2]}x{x.shape[-1]} pixels; each '
                 f'side must be at least {self.min_size}, its largest stride: resize or pad it'
             )
+
+
+class EmbeddedStagesNet(HierarchicalNet):
+    """A network whose stages are an embedding, blocks and a norm each, under the official names.
+
+    Stage i is ``patch_embed<i>``, ``<blocks_name><i>`` and ``norm<i>``, counted from 1.
+    """
+
+    blocks_name: ClassVar[str]
+    head: nn.Linear
+
+    def add_stage(
+        self, index: int, embed: nn.Module, blocks: Sequence[nn.Module], norm: nn.Module
+    ) -> None:
+        """Register the modules of stage ``index``."""
+        self.add_module(f'patch_embed{index + 1}', embed)
+        self.add_module(f'{self.blocks_name}{index + 1}', nn.ModuleList(blocks))
+        self.add_module(f'norm{index + 1}', norm)
+
+    def init_weights(self) -> None:
+        """Draw convolutions and linear layers anew, as the official code does."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_out_normal_(module)
+            elif isinstance(module, nn.Linear):
+                small_normal_(module)
+
+    def stage_modules(self) -> tuple[tuple[nn.Module, ...], ...]:
+        """Embedding, blocks and norm of each stage."""
+        names = ('patch_embed', self.blocks_name, 'norm')
+        return tuple(
+            tuple(getattr(self, f'{name}{i + 1}') for name in names) for i in range(self.num_stages)
+        )
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """Mean over the map, then the linear classifier."""
+        return self.head(x.mean((2, 3)))
 
 
 @contextlib.contextmanager

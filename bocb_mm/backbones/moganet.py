@@ -12,19 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bocb_mm.backbones.hierarchical import (
-    DropPath,
-    HierarchicalNet,
-    drop_path_rates,
-    fan_out_normal_,
-    small_normal_,
-)
+from bocb_mm.backbones.hierarchical import DropPath, EmbeddedStagesNet, drop_path_rates
 from bocb_mm.errors import UserError
 
 _STEM_STRIDES = {1: (1, 1), 2: (2, 1), 4: (2, 2)}
 
 
-class MogaNet(HierarchicalNet):
+class MogaNet(EmbeddedStagesNet):
     r"""MogaNet: gated aggregation of depthwise convolutions of three orders; default size Small.
 
     Each block is two residual halves, with a layer scale :math:`\gamma` each:
@@ -60,6 +54,8 @@ class MogaNet(HierarchicalNet):
         [(1, 64, 32, 32), (1, 512, 4, 4)]
     """
 
+    blocks_name = 'blocks'
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -89,36 +85,15 @@ class MogaNet(HierarchicalNet):
                 MogaBlock(channels[i], mlp_ratios[i], rate, init_value, attn_force_fp32)
                 for rate in rates[i]
             ]
-            self.add_module(f'patch_embed{i + 1}', embed)
-            self.add_module(f'blocks{i + 1}', nn.ModuleList(blocks))
-            self.add_module(f'norm{i + 1}', nn.BatchNorm2d(channels[i]))
+            self.add_stage(i, embed, blocks, nn.BatchNorm2d(channels[i]))
         if self.num_classes:
             self.head = nn.Linear(channels[-1], self.num_classes)
         self.init_weights()
-
-    def init_weights(self) -> None:
-        """Draw the convolutions and the classifier anew, as the official code does."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_out_normal_(module)
-            elif isinstance(module, nn.Linear):
-                small_normal_(module)
-
-    def stage_modules(self) -> tuple[tuple[nn.Module, ...], ...]:
-        """Embedding, blocks and norm of each stage."""
-        names = ('patch_embed', 'blocks', 'norm')
-        return tuple(
-            tuple(getattr(self, f'{name}{i + 1}') for name in names) for i in range(self.num_stages)
-        )
 
     def forward_stage(self, x: Tensor, index: int) -> Tensor:
         """Embedding, blocks and norm of stage ``index``."""
         embed, blocks, norm = self.stage_modules()[index]
         return norm(self.run_blocks(blocks, embed(x)))
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Mean over the map, then the linear classifier."""
-        return self.head(x.mean((2, 3)))
 
 
 class MogaBlock(nn.Module):

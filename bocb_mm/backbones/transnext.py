@@ -12,13 +12,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bocb_mm.backbones.hierarchical import (
-    DropPath,
-    HierarchicalNet,
-    drop_path_rates,
-    fan_out_normal_,
-    small_normal_,
-)
+from bocb_mm.backbones.hierarchical import DropPath, EmbeddedStagesNet, drop_path_rates
 from bocb_mm.backbones.transnext_attention import (
     AggregatedAttention,
     FullAttention,
@@ -27,7 +21,7 @@ from bocb_mm.backbones.transnext_attention import (
 )
 
 
-class TransNeXt(HierarchicalNet):
+class TransNeXt(EmbeddedStagesNet):
     r"""TransNeXt: attention to a 3x3 window and a pooled map at once; default size Tiny.
 
     .. math:: x \leftarrow x + \mathrm{attn}(\mathrm{LN}(x)), \qquad
@@ -64,6 +58,8 @@ class TransNeXt(HierarchicalNet):
         [(1, 288, 4, 4), (1, 576, 2, 2)]
     """
 
+    blocks_name = 'block'
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -96,27 +92,10 @@ class TransNeXt(HierarchicalNet):
             hidden = 2 * c * mlp_ratios[i] // 3
             attention = AggregatedAttention if pool_ratios[i] > 1 else FullAttention
             blocks = [TransNeXtBlock(c, attention(c, heads[i]), hidden, rate) for rate in rates[i]]
-            self.add_module(f'patch_embed{i + 1}', embed)
-            self.add_module(f'block{i + 1}', nn.ModuleList(blocks))
-            self.add_module(f'norm{i + 1}', nn.LayerNorm(c, eps=1e-6))
+            self.add_stage(i, embed, blocks, nn.LayerNorm(c, eps=1e-6))
         if self.num_classes:
             self.head = nn.Linear(channels[-1], self.num_classes)
         self.init_weights()
-
-    def init_weights(self) -> None:
-        """Draw convolutions and linear layers anew, as the official code does."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_out_normal_(module)
-            elif isinstance(module, nn.Linear):
-                small_normal_(module)
-
-    def stage_modules(self) -> tuple[tuple[nn.Module, ...], ...]:
-        """Embedding, blocks and norm of each stage."""
-        names = ('patch_embed', 'block', 'norm')
-        return tuple(
-            tuple(getattr(self, f'{name}{i + 1}') for name in names) for i in range(self.num_stages)
-        )
 
     def forward_stage(self, x: Tensor, index: int) -> Tensor:
         """Embedding, blocks and norm of stage ``index``."""
@@ -129,10 +108,6 @@ class TransNeXt(HierarchicalNet):
     def forward_feature(self, x: Tensor, index: int) -> Tensor:
         """The map, laid out as other networks' maps are."""
         return x.contiguous()
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Mean over the map, then the linear classifier."""
-        return self.head(x.mean((2, 3)))
 
     def _grids(self, size: tuple[int, int], index: int, x: Tensor) -> tuple[Grid, Grid | None]:
         """The grid of the map at hand, and the one to resize the position bias from, if any."""
