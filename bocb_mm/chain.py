@@ -64,7 +64,9 @@ def check(jobs: Sequence[Job]) -> None:
         if job.name in seen:
             raise UserError(f'job {job.name!r} is twice in the chain; names must be unique')
         if job.after and job.after not in seen:
-            raise UserError(f'job {job.name!r} waits for {job.after!r}, which is not before it')
+            raise UserError(
+                f'job {job.name!r} waits for {job.after!r}, which is not before it; put it there'
+            )
         seen.add(job.name)
 
 

@@ -75,7 +75,9 @@ def load_checkpoint(
     if name.startswith(HUBS):
         name = resolve(name)
     if name.startswith(_REMOTE):
-        raise CheckpointError(f'{name}: copy the file here first and give its path')
+        raise CheckpointError(
+            f'{name}: files and https:// addresses are read; copy the file here and give its path'
+        )
     if name.startswith(('http://', 'https://')):
         path = download(name)
     else:
@@ -114,7 +116,7 @@ def _reason(error: Exception) -> str:
 
 def _check_exists(path: Path) -> None:
     if path.is_dir():
-        raise CheckpointError(f'{path}: is a directory, expected a checkpoint file')
+        raise CheckpointError(f'{path}: is a directory, expected a checkpoint file; give one in it')
     if not path.is_file():
         beside: list[str] = []
         with suppress(OSError):
@@ -122,7 +124,7 @@ def _check_exists(path: Path) -> None:
         hint = f'; did you mean {", ".join(beside)}?' if beside else ''
         raise CheckpointError(f'{path}: no such checkpoint file{hint}')
     if path.stat().st_size == 0:
-        raise CheckpointError(f'{path}: is empty')
+        raise CheckpointError(f'{path}: is empty; give another checkpoint')
 
 
 def _is_archive(path: Path) -> bool:

@@ -55,14 +55,16 @@ def download(url: str) -> Path:
 
     name = Path(urlparse(url).path).name
     if not name:
-        raise CheckpointError(f'{url}: names no file')
+        raise CheckpointError(f'{url}: names no file; give the address of a checkpoint')
     target = Path(torch.hub.get_dir()) / 'checkpoints' / name
     if _is_first_of_machine() and not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(target), progress=sys.stderr.isatty())
         except (urllib.error.URLError, OSError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f'{url}: cannot be downloaded ({error})') from None
+            raise CheckpointError(
+                f'{url}: cannot be downloaded ({error}); fetch it by hand and give its path'
+            ) from None
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
     verify_hash(target)

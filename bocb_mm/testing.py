@@ -44,7 +44,10 @@ def evaluate(
     """
     cfg = configuring.load_config(config, cfg_options)
     if not cfg.get('test_dataloader'):
-        raise UserError(f'config {config}: has no test_dataloader, so there is nothing to test on')
+        raise UserError(
+            f'config {config}: has no test_dataloader, so there is nothing to test on; add '
+            'one, e.g. test_dataloader = val_dataloader'
+        )
     configuring.check_data(cfg, ('test_dataloader',))
     configuring.drop_init(cfg)
     cfg.work_dir = work_dir or str(_beside(checkpoint, config))

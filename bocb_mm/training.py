@@ -100,7 +100,9 @@ def _set_resume(cfg: Config, work_dir: Path, options: TrainOptions) -> None:
     elif Path(options.resume).is_file():
         checkpoint = Path(options.resume)
     else:
-        raise UserError(f'--resume {options.resume}: no such checkpoint file')
+        raise UserError(
+            f'--resume {options.resume}: no such checkpoint; without a path it finds the newest'
+        )
     if checkpoint is None:
         return
     check_resume(checkpoint, cfg, trust=options.trust_checkpoint)

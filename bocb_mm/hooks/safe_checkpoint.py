@@ -68,7 +68,9 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         self.out_dir = os.fspath(self.out_dir)
         if '://' in self.out_dir:
-            raise CheckpointError(f'{self.out_dir}: SafeCheckpointHook saves to local directories')
+            raise CheckpointError(
+                f'{self.out_dir}: SafeCheckpointHook saves to local directories; name one'
+            )
         if is_main_process():
             self._tidy(runner)
         self.state.begin(runner)

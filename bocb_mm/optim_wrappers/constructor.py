@@ -96,7 +96,10 @@ class OptimWrapperConstructor:
             with OPTIMIZERS.switch_scope_and_registry(None) as registry:
                 kind = registry.get(kind)
         if kind is None:
-            raise UserError(f'unknown optimizer {self.optimizer_cfg.get("type")!r}')
+            raise UserError(
+                f'unknown optimizer {self.optimizer_cfg.get("type")!r}; '
+                'python -m bocb_mm.optimizers lists ours'
+            )
         try:
             parameters = inspect.signature(kind).parameters
         except (TypeError, ValueError):

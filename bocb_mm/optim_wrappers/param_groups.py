@@ -225,7 +225,9 @@ def param_groups(
         if p.role not in group['role']:
             group['role'].append(p.role)
     if not groups:
-        raise UserError(f'{type(model).__name__} has no trainable parameter: all are frozen')
+        raise UserError(
+            f'{type(model).__name__} has no trainable parameter: all are frozen; train some'
+        )
     return [_finished(g, lr, weight_decay) for g in _named(list(groups.values()))]
 
 
@@ -280,7 +282,7 @@ def _finished(group: dict[str, Any], lr: float | None, decay: float | None) -> d
         elif mult != 1:
             if base is None:
                 raise UserError(
-                    f'group {group["name"]!r}: a multiplier of {key} needs {key} itself'
+                    f'group {group["name"]!r}: a multiplier of {key} needs {key} itself; set it'
                 )
             group[key] = base * mult
     return group

@@ -301,11 +301,14 @@ def read_wide_csv(path: Path) -> pd.DataFrame:
     for what, labels in (('column', columns), ('optimizer', index)):
         twice = sorted({v for v in labels if labels.count(v) > 1})
         if twice:
-            raise UserError(f'{path}: {what} {twice[0]!r} stands there twice')
+            raise UserError(f'{path}: {what} {twice[0]!r} stands there twice; keep one')
     numbers = []
     for line in lines[1:]:
         if len(line) != len(lines[0]):
-            raise UserError(f'{path}: row {line[0]!r} has {len(line)} cells, not {len(lines[0])}')
+            raise UserError(
+                f'{path}: row {line[0]!r} has {len(line)} cells, not {len(lines[0])}; '
+                'leave the cell of a missing result empty'
+            )
         numbers.append([_number(path, line[0], c, v) for c, v in zip(columns, line[1:])])
     return pd.DataFrame(numbers, index=index, columns=columns, dtype=float)
 

@@ -55,7 +55,7 @@ def run_directories(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     roots = []
     for path in map(Path, paths):
         if path.is_file() and path.name != FILE_NAME:
-            raise UserError(f'{path}: neither a directory with runs nor a .csv table')
+            raise UserError(f'{path}: neither a directory with runs nor a .csv table; give one')
         roots.append(path.parent if path.is_file() else path)
     return list(find_runs(roots))
 

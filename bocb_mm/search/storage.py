@@ -95,7 +95,9 @@ class Store:
         """
         found = self.rdb.get_study_user_attrs(self.study_id).get(PLAN_KEY)
         if found is None:
-            raise UserError(f'{self.place}: a study of Optuna that tools/sweep.py did not create')
+            raise UserError(
+                f'{self.place}: a study of Optuna that sweep.py did not create; take another name'
+            )
         return Plan.from_json(found)
 
     def save_plan(self, plan: Plan) -> None:
