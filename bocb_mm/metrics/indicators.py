@@ -11,7 +11,7 @@ import math
 import numpy as np
 import torch
 
-_BLOCK = 1 << 17  # weights at a time: few enough for the cache, many enough for two threads at once
+_BLOCK = 1 << 16  # weights at a time: few enough for the cache, many enough for two threads at once
 
 
 def weight_entropy(weights: torch.Tensor, bins: int = 256) -> float:
@@ -72,7 +72,7 @@ def l2_norm(weights: torch.Tensor) -> float:
     """
     flat = weights.detach().reshape(-1)
     # In double precision: a float32 sum over a layer is off by 1e-5.
-    blocks = [float(torch.linalg.vector_norm(b.double())) for b in flat.split(_BLOCK)]
+    blocks = [float(torch.linalg.vector_norm(b.double())) for b in flat.split(_BLOCK // 4)]
     return math.hypot(*blocks)
 
 

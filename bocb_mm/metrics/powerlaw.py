@@ -20,6 +20,7 @@ MAX_FINGERS = 10
 FINGER_THRESHOLD = 1.0
 MIN_ALPHA = 2.0
 _COARSE, _FINE = 24, 192  # points of a tail that bound its distance, first and second round
+_CELLS = 1 << 14  # points times candidates at a time: memory stays small
 
 
 @dataclass(frozen=True)
@@ -164,13 +165,18 @@ def _lower_bound(
     logs: np.ndarray, alphas: np.ndarray, candidates: np.ndarray, points: int
 ) -> np.ndarray:
     """The distance over some points of each candidate's tail: never above the true one."""
-    n = (len(logs) - candidates).astype(np.float64)
-    fractions = np.arange(points) / points
-    steps = np.floor(fractions[:, None] * n).astype(np.int64)  # points x candidates
-    steps[0] = n - 1  # the end of the tail says more than its start, where the distance is 0
-    gaps = logs[candidates + steps] - logs[candidates]
-    exponents = _exponent(alphas[candidates], gaps)
-    return np.abs(-np.expm1(exponents) - steps / n).max(axis=0) * (1 - 1e-12)
+    fractions = np.arange(points)[:, None] / points
+    bounds = np.empty(len(candidates))
+    step = _CELLS // points
+    for first in range(0, len(candidates), step):
+        block = candidates[first : first + step]
+        n = (len(logs) - block).astype(np.float64)
+        steps = (fractions * n).astype(np.int64)  # points x candidates
+        steps[0] = n - 1  # the end of the tail says more than its start, where the distance is 0
+        exponents = _exponent(alphas[block], logs[block + steps] - logs[block])
+        distances = np.abs(-np.expm1(exponents) - steps / n)
+        bounds[first : first + step] = distances.max(axis=0)
+    return bounds * (1 - 1e-12)
 
 
 def _distance(logs: np.ndarray, start: int, alpha: float) -> float:

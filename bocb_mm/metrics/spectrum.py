@@ -9,10 +9,10 @@ import torch
 
 from bocb_mm.metrics import lapack
 
-_CHUNK = 1 << 20  # numbers copied or converted at a time: memory stays small
+_CHUNK = 1 << 17  # numbers converted to float64 at a time: memory stays small
 _LEAST = 128  # rows that a product of matrices needs to be quick
 _SMALL, _MANY = 32, 4  # this many matrices of at most this size are quicker done in one call,
-_PART = 1 << 16  # of at most this many numbers
+_PART = 1 << 14  # of at most this many numbers
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ def spectrum(slices: torch.Tensor, k: int = 10, precision: str = 'float64') -> S
     """
     if len(slices) >= _MANY and min(slices.shape[1:]) <= _SMALL:
         return _of_small(slices, k)
-    groups = slices.detach().split(max(1, _CHUNK // slices[0].numel()))
-    parts = [_eigenvalues(w, k, precision) for group in groups for w in group.contiguous()]
+    parts = [_eigenvalues(w.contiguous(), k, precision) for w in slices.detach()]
     values, centred, totals = zip(*parts)
     top = np.sort(np.concatenate(centred))[-k:]
     return Spectrum(np.sort(np.concatenate(values)), top, max(float(sum(totals)), 0.0))
