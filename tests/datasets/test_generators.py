@@ -73,6 +73,7 @@ def test_enlarging_keeps_ink_in_range(row, width, height):
 def test_scene_boxes_are_the_tight_boxes_of_the_ink(scans, seed):
     picture, objects, numbers = scenes.compose_scene(np.random.default_rng(seed), scans[0])
     assert picture.shape == (128, 128, 3) and picture.dtype == np.uint8
+    # Fewer than three where no place was found for a third.
     assert 1 <= len(objects) <= scenes.DIGITS_A_SCENE[1]
     for k, (label, (x, y, w, h)) in enumerate(objects, start=1):
         rows, columns = np.nonzero(numbers == k)

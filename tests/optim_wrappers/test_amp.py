@@ -73,7 +73,9 @@ def test_the_forward_runs_in_the_low_precision():
 def test_infinite_gradients_leave_the_step_out_and_lower_the_scale():
     model = ToyNet()
     wrapper = AmpOptimWrapper(
-        dtype='float16', loss_scale=2.0**30 * 1.0, optimizer=Spy(model.parameters(), lr=0.1)
+        dtype='float16',
+        loss_scale={'init_scale': 2.0**30},
+        optimizer=Spy(model.parameters(), lr=0.1),
     )
     before = copy.deepcopy(model.state_dict())
     model.head.weight.data.mul_(1e4)
@@ -82,6 +84,7 @@ def test_infinite_gradients_leave_the_step_out_and_lower_the_scale():
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name]), name
     assert not hasattr(wrapper.optimizer, 'seen')
+    assert wrapper.loss_scaler.get_scale() == 2.0**29
 
 
 @pytest.mark.parametrize('name', list_optimizers())
