@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bocb_mm.optimizers import kernels
 from bocb_mm.optimizers.multi_tensor import (
+    Block,
     MultiTensorOptimizer,
     Scalars,
     Tensors,
@@ -18,7 +20,7 @@ from bocb_mm.optimizers.multi_tensor import (
 from bocb_mm.optimizers.strict import check_betas, check_common
 
 
-class AdaBelief(MultiTensorOptimizer):
+class AdaBelief(kernels.ScratchMixin, MultiTensorOptimizer):
     r"""Adam with the variance of the gradient around its average.
 
     ::
@@ -98,3 +100,22 @@ class AdaBelief(MultiTensorOptimizer):
         if s['decay']:
             torch._foreach_mul_(params, c['shrink'])
         add_quotient_(params, m, work, c['step'])
+
+    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
+        """With torch's Adam kernel, whose gradient is the departure from the average."""
+        params, grads, state = block
+        m, var = state['exp_avg'], state['exp_avg_var']
+        b1, b2 = s['betas']
+        if b2 == 0 or not kernels.take(params, grads, m, var):
+            self.update(*block, c, s)
+            return
+        eps = kernels.number(c['eps'] / b2)  # the kernel multiplies it by b2
+        departures = self.scratch_like(params)
+        for g, mean, spread, departure in zip(grads, m, var, departures):
+            mean.lerp_(g, 1 - b1)
+            torch.sub(g, mean, out=departure)
+            spread.add_(eps)
+        kernels.given_moment_(
+            params, departures, (m, var),
+            lr=-c['step'], b2=b2, eps=c['eps_root'], shrink=c['shrink'],
+        )  # fmt: skip

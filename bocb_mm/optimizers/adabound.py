@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bocb_mm.optimizers import kernels
 from bocb_mm.optimizers.multi_tensor import (
+    Block,
     MultiTensorOptimizer,
     Scalars,
     Tensors,
@@ -18,7 +20,7 @@ from bocb_mm.optimizers.multi_tensor import (
 from bocb_mm.optimizers.strict import check_betas, check_common, require
 
 
-class AdaBound(MultiTensorOptimizer):
+class AdaBound(kernels.ScratchMixin, MultiTensorOptimizer):
     r"""Adam with dynamic bounds on the rate of each weight.
 
     ::
@@ -102,11 +104,16 @@ class AdaBound(MultiTensorOptimizer):
         b1, b2 = group['betas']
         lr, base, gamma = float(group['lr']), group['base_lr'], group['gamma']
         final = group['final_lr'] * (lr / base if base else float(lr > 0))
+        rate = lr * math.sqrt(1 - b2**step) / (1 - b1**step)
+        lower, upper = final * (1 - 1 / (gamma * step + 1)), final * (1 + 1 / (gamma * step))
         return {
-            'step': lr * math.sqrt(1 - b2**step) / (1 - b1**step),
+            'step': rate,
             'eps': group['eps'],
-            'lower': final * (1 - 1 / (gamma * step + 1)),
-            'upper': final * (1 + 1 / (gamma * step)),
+            'lower': lower,
+            'upper': upper,
+            # the same bounds on the denominator; where both are 0, it is infinite
+            'least': rate / upper if upper else math.inf,
+            'most': rate / lower if lower else math.inf,
             'shrink': 1 - lr * group['weight_decay'],
             'decay': group['weight_decay'],
         }
@@ -137,3 +144,25 @@ class AdaBound(MultiTensorOptimizer):
         if s['decay'] and s['decoupled_weight_decay']:
             torch._foreach_mul_(params, c['shrink'])
         add_scaled_(params, work, -1)
+
+    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
+        """Bounds on the denominator instead, and its root as ``1 / rsqrt``, twice as fast."""
+        params, grads, state = block
+        b1, b2 = s['betas']
+        m, v = state['exp_avg'], state['exp_avg_sq']
+        if not kernels.take(params, grads, m, v):
+            self.update(*block, c, s)
+            return
+        coupled = s['decay'] and not s['decoupled_weight_decay']
+        keep, eps, shrink = (kernels.number(x) for x in (b2, c['eps'], c['shrink']))
+        works = self.scratch_like(params)
+        for p, g, mean, square, work in zip(params, grads, m, v, works):
+            if coupled:
+                g = torch.add(g, p, alpha=c['decay'], out=work)
+            mean.lerp_(g, 1 - b1)
+            square.mul_(keep).addcmul_(g, g, value=1 - b2)
+            torch.rsqrt(square, out=work).reciprocal_()
+            work.add_(eps).clamp_(c['least'], c['most'])
+            if s['decay'] and not coupled:
+                p.mul_(shrink)
+            p.addcdiv_(mean, work, value=-c['step'])

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bocb_mm.optimizers import kernels
 from bocb_mm.optimizers.multi_tensor import (
+    Block,
     MultiTensorOptimizer,
     Scalars,
     Tensors,
@@ -20,7 +22,7 @@ from bocb_mm.optimizers.multi_tensor import (
 from bocb_mm.optimizers.strict import check_betas, check_common, require
 
 
-class Adan(MultiTensorOptimizer):
+class Adan(kernels.ScratchMixin, MultiTensorOptimizer):
     r"""Adaptive Nesterov momentum.
 
     With ``d = g - g_previous`` (0 in the first step)::
@@ -95,6 +97,7 @@ class Adan(MultiTensorOptimizer):
         return {
             'step': -lr * root / (1 - b1**step),
             'step_diff': -lr * root * b2 / (1 - b2**step),
+            'share_diff': b2 * (1 - b1**step) / (1 - b2**step),
             'eps': group['eps'] * root,
             'shrink': 1 - lr * decay if group['no_prox'] else 1 / (1 + lr * decay),
             # factors of g_previous - g; the first step has no previous gradient
@@ -130,3 +133,29 @@ class Adan(MultiTensorOptimizer):
         if s['decay'] and not s['no_prox']:
             torch._foreach_mul_(params, c['shrink'])
         torch._foreach_copy_(state['previous_grad'], grads)
+
+    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
+        """With torch's Adam kernel, whose gradient is the one looked ahead."""
+        params, grads, state = block
+        if not kernels.take(params, grads, *state.values()):
+            self.update(*block, c, s)
+            return
+        b1, b2, b3 = s['betas']
+        late = 1.0 if s['no_prox'] else c['shrink']  # the proximal form shrinks the step too
+        if c['clip'] != 1.0:
+            grads = torch._foreach_mul(grads, c['clip'])
+        if s['step'] == 1:
+            torch._foreach_copy_(state['previous_grad'], grads)
+        aheads, moments = self.scratches_like(params, 2)
+        averages = state['exp_avg'], state['exp_avg_diff'], state['previous_grad']
+        for g, m, v, previous, ahead, moment in zip(grads, *averages, aheads, moments):
+            torch.sub(g, previous, out=previous)
+            m.lerp_(g, 1 - b1)
+            v.lerp_(previous, 1 - b2)
+            torch.add(g, previous, alpha=b2, out=ahead)
+            torch.add(m, v, alpha=c['share_diff'], out=moment)
+            previous.copy_(g)
+        kernels.given_moment_(
+            params, aheads, (moments, state['exp_avg_sq']),
+            lr=-c['step'] * late, b2=b3, eps=c['eps'], shrink=c['shrink'],
+        )  # fmt: skip

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bocb_mm.optimizers import kernels
 from bocb_mm.optimizers.multi_tensor import (
+    Block,
     MultiTensorOptimizer,
     Scalars,
     Tensors,
@@ -21,7 +23,7 @@ from bocb_mm.optimizers.strict import check_betas, check_common, require
 HESSIANS = ('gnb', 'none')
 
 
-class Sophia(MultiTensorOptimizer):
+class Sophia(kernels.ScratchMixin, MultiTensorOptimizer):
     r"""Clipped second-order step with the Gauss-Newton-Bartlett estimate of the Hessian's diagonal.
 
     ::
@@ -152,6 +154,7 @@ class Sophia(MultiTensorOptimizer):
         return {
             'step': -lr,
             'shrink': 1 - lr * group['weight_decay'],
+            'decay': group['weight_decay'],
             'rho': group['rho'],
             'eps': group['eps'],
         }
@@ -169,3 +172,20 @@ class Sophia(MultiTensorOptimizer):
         if s['decay']:
             torch._foreach_mul_(params, c['shrink'])
         add_scaled_(params, ratio, c['step'])
+
+    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
+        """SGD, by torch's kernel, along the ratio."""
+        params, grads, state = block
+        moments = state['exp_avg'], state['hessian']
+        if not kernels.take(params, grads, *moments):
+            self.update(*block, c, s)
+            return
+        rho = kernels.number(c['rho'])
+        ratios = self.scratch_like(params)
+        for g, m, h, ratio in zip(grads, *moments, ratios):
+            m.lerp_(g, 1 - s['betas'][0])
+            torch.mul(h, rho, out=ratio)
+            ratio.clamp_(min=c['eps'])
+            torch.div(m, ratio, out=ratio)
+            ratio.clamp_(-1.0, 1.0)
+        kernels.sgd_(params, ratios, [], lr=-c['step'], momentum=0, weight_decay=c['decay'])

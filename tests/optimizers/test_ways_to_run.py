@@ -66,7 +66,7 @@ OWN = [n for n in CASES if optimizers.get_spec(n).implementation == 'bocb_mm']
 
 
 @pytest.mark.parametrize('foreach', [None, True])
-@pytest.mark.parametrize('name', OWN)
+@pytest.mark.parametrize('name', CASES)
 def test_a_step_takes_one_buffer_at_most(name, foreach):
     params = [nn.Parameter(torch.randn(64, 32, 3, 3)) for _ in range(12)]
     for p in params:

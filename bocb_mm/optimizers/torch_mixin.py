@@ -1,0 +1,303 @@
+"""What the optimizers that PyTorch has share: strict arguments and three ways to run.
+
+``foreach=None`` leaves the choice to the device: the fused kernel where PyTorch has one, else
+``foreach`` on an accelerator and, on a CPU, a formula on blocks that stay in the cache.
+``compile=True`` compiles the step; rate and step count enter as tensors, so that a schedule does
+not compile anew. State and checkpoints are PyTorch's own, except that the way to run belongs to the
+optimizer and not to the checkpoint.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from inspect import Parameter
+from typing import Any, ClassVar
+
+import torch
+
+from bocb_mm.optimizers import kernels
+from bocb_mm.optimizers.multi_tensor import Batch, Tensors, blocks, check_gradient
+from bocb_mm.optimizers.strict import SettingError, StrictArguments
+
+RUN_FLAGS = ('foreach', 'fused', 'capturable', 'differentiable')
+
+
+class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
+    """Mixin in front of a ``torch.optim`` class: way to run, sparse check, loading.
+
+    Raises:
+        SettingError: ``foreach=True`` together with ``compile=True``.
+    """
+
+    changed: ClassVar[dict[str, Any]] = {}
+    """Defaults that differ from the torch class."""
+
+    averages: ClassVar[tuple[str, ...]] = ()
+    """State tensors of :meth:`update_block`; none: PyTorch's loop is all there is."""
+
+    one_pass: ClassVar[bool] = False
+    """Whether :meth:`update_block` goes over the memory once, so that blocks gain nothing."""
+
+    foreach_parts: ClassVar[int] = 1
+    """Into how many parts ``foreach=True`` divides the weights: PyTorch's buffers in their size."""
+
+    torch_class: ClassVar[Any]
+    param_groups: list[dict[str, Any]]
+    state: Any
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take the arguments over from the torch class, with our defaults and ``compile``."""
+        super().__init_subclass__(**kwargs)
+        cls.torch_class = next(c for c in cls.__mro__ if c.__module__.startswith('torch.optim.'))
+        arguments = dict(inspect.signature(cls.torch_class.__init__).parameters)
+        for hidden in ('self', 'capturable', 'differentiable'):
+            arguments.pop(hidden, None)
+        for name, value in cls.changed.items():
+            arguments[name] = arguments[name].replace(default=value)
+        arguments['compile'] = Parameter('compile', Parameter.KEYWORD_ONLY, default=False)
+        cls.__signature__ = inspect.Signature(list(arguments.values()))  # type: ignore[attr-defined]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        bound = inspect.signature(type(self)).bind(*args, **kwargs)
+        bound.apply_defaults()
+        settings = bound.arguments
+        groups = _as_groups(settings.pop('params'))
+        self.compile = settings.pop('compile')
+        self._compiled: Callable[[], Any] | None = None
+        flags = settings.get('foreach'), settings.get('fused')
+        if self.compile and any(flags):
+            raise SettingError('compile=True with foreach=True or fused=True: choose one of them')
+        if self.compile:
+            settings['foreach'] = False
+        elif flags == (None, None) and self._has_fused_kernel(groups):
+            settings['fused'] = True
+        self.torch_class.__init__(self, groups, **settings)
+
+    @classmethod
+    def _has_fused_kernel(cls, groups: list[dict[str, Any]]) -> bool:
+        if 'fused' not in inspect.signature(cls.torch_class.__init__).parameters:
+            return False
+        devices = {'cpu'} if cls.torch_class is torch.optim.Adagrad else {'cpu', 'cuda'}
+        entries = [e for group in groups for e in group['params']]
+        tensors = [e[1] if isinstance(e, tuple) else e for e in entries]
+        # torch 2.9.1: fused SGD leaves bfloat16 weights on a CPU as they are, without an error
+        exact = {torch.float32, torch.float64}
+        return all(
+            p.device.type in devices
+            and (p.dtype in exact if p.device.type == 'cpu' else p.is_floating_point())
+            for p in tensors
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; returns what ``closure`` returned.
+
+        Raises:
+            SparseGradientError: A gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        fused = [group for group in self.param_groups if group.get('fused')]
+        self._check_gradients(bool(fused))
+        # torch 2.9.1: fused SGD fails where some weights have a momentum buffer and others do not.
+        fallback = [group for group in fused if not self._evenly_started(group)]
+        for group in fallback:
+            group['fused'] = False
+        try:
+            if self.compile:
+                self._compiled_step()
+            elif fused:
+                super().step()  # type: ignore[misc]
+            elif self._runs_foreach():
+                self._step_in_parts()
+            else:
+                self._step_in_blocks()
+        finally:
+            for group in fallback:
+                group['fused'] = True
+        return loss
+
+    def _runs_foreach(self) -> bool:
+        """Whether it is asked for or, with ``None``, what PyTorch does on the device."""
+        flags = {group.get('foreach') for group in self.param_groups}
+        devices = {p.device.type for group in self.param_groups for p in group['params']}
+        return True in flags or (None in flags and 'cpu' not in devices)
+
+    def _check_gradients(self, fused: bool) -> None:
+        """Refuse sparse gradients; lay those of a fused step out as their weights."""
+        for p in (p for group in self.param_groups for p in group['params']):
+            if p.grad is None:
+                continue
+            if p.grad.layout is not torch.strided:
+                check_gradient(p, p.grad)
+            # torch 2.9.1: the fused kernels walk the memory and mix up the elements of a
+            # gradient that lies otherwise than its weight (channels-last), without an error.
+            if fused and p.grad.stride() != p.stride():
+                p.grad = torch.empty_like(p).copy_(p.grad)
+
+    def _step_in_blocks(self) -> None:
+        """Run the class's formula on blocks that stay in the cache, or else PyTorch's loop."""
+        batches = [self._batch(group) if self.averages else None for group in self.param_groups]
+        if None in batches:
+            super().step()  # type: ignore[misc]
+            return
+        for group, batch in zip(self.param_groups, batches):
+            if batch is None or not batch.params:
+                continue
+            steps = [self.state[p]['step'] for p in batch.params]
+            torch._foreach_add_(steps, kernels.number(1))
+            c = self.coefficients(group, batch)
+            parts = [batch] if self.one_pass else blocks(batch, cut=True)
+            for params, grads, state in parts:
+                self.update_block(params, grads, state, c)
+
+    def _batch(self, group: dict[str, Any]) -> Batch | None:
+        """What is due in a group, ``step`` being the coming one; None where PyTorch must do it.
+
+        That is: first steps, in which PyTorch makes the state; weights that are not in step with
+        each other; other devices and types; settings that the formula does not have.
+        """
+        params = [p for p in group['params'] if p.grad is not None and p.numel()]
+        states = [self.state.get(p, {}) for p in params]
+        if group['maximize'] or not self.suits(group) or not all(states):
+            return None
+        counts = {float(state['step']) for state in states}
+        columns = {key: [state[key] for state in states] for key in self.averages}
+        grads = [p.grad for p in params]
+        if len(counts) > 1 or any(p.device.type != 'cpu' for p in params):
+            return None
+        if not kernels.take(params, grads, *columns.values()):
+            return None
+        return Batch(params, grads, columns, int(max(counts, default=0)) + 1, None)
+
+    def suits(self, group: dict[str, Any]) -> bool:
+        """Whether :meth:`update_block` has the settings of a group."""
+        return True
+
+    def coefficients(self, group: dict[str, Any], batch: Batch) -> dict[str, Any]:
+        """Numbers for :meth:`update_block`, worked out once a step."""
+        raise NotImplementedError
+
+    def update_block(self, params: Tensors, grads: Tensors, state: Any, c: dict[str, Any]) -> None:
+        """The formula in place on a block: as PyTorch's loop up to rounding, in fewer passes."""
+        raise NotImplementedError
+
+    def _step_in_parts(self) -> None:
+        """PyTorch's foreach step, a part of the weights at a time: its buffers are smaller."""
+        groups = self.param_groups
+        parts = [divided(group['params'], self.foreach_parts) for group in groups]
+        try:
+            for lists in zip(*parts):
+                self.param_groups = [g | {'params': part} for g, part in zip(groups, lists)]
+                self._foreach_step()
+        finally:
+            self.param_groups = groups
+
+    def _foreach_step(self) -> None:
+        super().step()  # type: ignore[misc]
+
+    def _evenly_started(self, group: dict[str, Any]) -> bool:
+        """Whether all or none of the weights that are due have a state."""
+        if 'momentum' not in group:
+            return True
+        started = {bool(self.state.get(p)) for p in group['params'] if p.grad is not None}
+        return len(started) < 2
+
+    def _compiled_step(self) -> None:
+        """The compiled step, or the plain one where torch has yet to make the state of a weight."""
+        due = [p for group in self.param_groups for p in group['params'] if p.grad is not None]
+        stateless = isinstance(self, torch.optim.SGD) and not self.defaults['momentum']
+        if not stateless and not all(self.state.get(p) for p in due):
+            super().step()  # type: ignore[misc]
+            return
+        for p in due:
+            # torch 2.9.1 counts in float32, in which compiled RAdam is off by 1e-3: its
+            # rectification is a difference of numbers near 2000.
+            count = self.state[p].get('step')
+            if isinstance(count, torch.Tensor) and count.dtype == torch.float32:
+                self.state[p]['step'] = count.double()
+        if self._compiled is None:
+            # Inductor (torch 2.9.1) would inline the powers of the bias corrections into the loops
+            # over the weights and work them out for every element: 5 to 8 times fused AdamW.
+            realize = {'realize_opcount_threshold': 0}
+            self._compiled = torch.compile(super().step, options=realize)  # type: ignore[misc]
+            self._rates = [torch.tensor(0.0, dtype=torch.float64) for _ in self.param_groups]
+        rates = [group['lr'] for group in self.param_groups]
+        try:
+            for group, tensor, rate in zip(self.param_groups, self._rates, rates):
+                group['lr'] = tensor.fill_(float(rate))
+            self._compiled()
+        finally:
+            for group, rate in zip(self.param_groups, rates):
+                group['lr'] = rate
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a checkpoint; the way to run stays as this optimizer was built."""
+        flags = [{k: g[k] for k in RUN_FLAGS if k in g} for g in self.param_groups]
+        super().load_state_dict(state_dict)  # type: ignore[misc]
+        self._keep_counters(state_dict)
+        for group, own in zip(self.param_groups, flags):
+            group.update(own)
+            if group.get('fused'):
+                for p in group['params']:
+                    self._lay_state_like(p)
+
+    def _keep_counters(self, state_dict: dict[str, Any]) -> None:
+        """Undo that torch 2.9.1 casts NAdam's product of momenta to the dtype of the weights."""
+        numbers = [n for group in state_dict['param_groups'] for n in group['params']]
+        weights = [p for group in self.param_groups for p in group['params']]
+        for number, p in zip(numbers, weights):
+            for key, value in state_dict['state'].get(number, {}).items():
+                if isinstance(value, torch.Tensor) and value.dim() == 0:
+                    loaded = self.state[p][key]
+                    self.state[p][key] = value.detach().clone().to(loaded.device)
+
+    def _lay_state_like(self, p: torch.Tensor) -> None:
+        """Lay the state out in memory as the weight lies; see :meth:`step` on fused kernels."""
+        for key, value in self.state.get(p, {}).items():
+            if not isinstance(value, torch.Tensor) or value.shape != p.shape:
+                continue
+            if value.stride() != p.stride():
+                self.state[p][key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickling and copying keep: torch's part and the way to run."""
+        return super().__getstate__() | {'compile': self.compile}  # type: ignore[operator]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.setdefault('compile', False)
+        self._compiled = None
+        super().__setstate__(state)  # type: ignore[misc]
+
+
+def divided(params: list[torch.Tensor], parts: int) -> list[list[torch.Tensor]]:
+    """Weights in lists of about equal size: each of them, the largest first, to the smallest list.
+
+    Example:
+        >>> [[p.numel() for p in part] for part in divided([torch.ones(n) for n in (5, 1, 3)], 2)]
+        [[5], [3, 1]]
+    """
+    lists: list[list[torch.Tensor]] = [[] for _ in range(parts)]
+    sizes = [0] * parts
+    for p in sorted(params, key=torch.Tensor.numel, reverse=True):
+        smallest = sizes.index(min(sizes))
+        lists[smallest].append(p)
+        sizes[smallest] += p.numel()
+    return lists
+
+
+def _as_groups(params: Any) -> list[dict[str, Any]]:
+    """Parameters in any form torch takes, as a list of groups that hold lists."""
+    if isinstance(params, torch.Tensor):
+        raise SettingError('params is one tensor: expected an iterable of tensors or groups')
+    entries = list(params)
+    if not entries or not isinstance(entries[0], dict):
+        return [{'params': entries}]
+    groups = [dict(group) for group in entries]
+    for group in groups:
+        inside = group['params']
+        group['params'] = [inside] if isinstance(inside, torch.Tensor) else list(inside)
+    return groups

@@ -1,0 +1,81 @@
+"""PyTorch's optimizers by our formulas for a CPU: PyTorch's own loop is the reference."""
+
+import pytest
+import torch
+from torch import nn
+
+import bocb_mm.optimizers as optimizers
+from bocb_mm.optimizers import multi_tensor, torch_mixin
+
+TORCH = {
+    'Adamax': torch.optim.Adamax,
+    'NAdam': torch.optim.NAdam,
+    'RAdam': torch.optim.RAdam,
+    'AdaDelta': torch.optim.Adadelta,
+    'RMSProp': torch.optim.RMSprop,
+}
+# What a formula covers, and what it must leave to PyTorch.
+SETTINGS = [
+    *((name, {}) for name in TORCH),
+    *((name, {'weight_decay': 0.1}) for name in TORCH),
+    *((name, {'maximize': True}) for name in TORCH),
+    ('NAdam', {'weight_decay': 0.1, 'decoupled_weight_decay': True}),
+    ('RAdam', {'weight_decay': 0.1, 'decoupled_weight_decay': True}),
+    ('RMSProp', {'momentum': 0.9}),
+    ('RMSProp', {'centered': True}),
+]
+WAYS = pytest.mark.parametrize('foreach', [None, True])
+
+
+def weights():
+    """Big and small, in both layouts."""
+    torch.manual_seed(0)
+    tensors = [torch.randn(s, dtype=torch.float64) for s in ((7, 5, 3, 3), (300,), (), (2, 3))]
+    tensors.append(torch.randn(4, 6, 3, 3).double().to(memory_format=torch.channels_last))
+    return [nn.Parameter(t) for t in tensors]
+
+
+@WAYS
+@pytest.mark.parametrize('name, settings', SETTINGS)
+def test_as_pytorch_does(name, settings, foreach, monkeypatch):
+    monkeypatch.setattr(multi_tensor, 'BLOCK', 64)  # cuts the first, groups the last
+    settings = {'lr': 1e-2, 'weight_decay': 0.0} | settings
+    if name == 'RAdam':
+        settings.setdefault('decoupled_weight_decay', False)
+    mine, theirs = weights(), weights()
+    ours = optimizers.build_optimizer(name, mine, foreach=foreach, **settings)
+    reference = TORCH[name](theirs, foreach=False, **settings)
+    for i in range(12):
+        for p, q in zip(mine, theirs):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        ours.param_groups[0]['lr'] = reference.param_groups[0]['lr'] = 1e-2 / (1 + i)
+        ours.step()
+        reference.step()
+    for p, q in zip(mine, theirs):
+        torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
+        for key, value in reference.state[q].items():
+            torch.testing.assert_close(ours.state[p][key], value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize('name', TORCH)
+def test_the_formula_is_what_runs(name, monkeypatch):
+    """From the second step on (RAdam: from the first rectified one)."""
+    params = weights()
+    decoupled = {'decoupled_weight_decay': True} if name == 'RAdam' else {}
+    ours = optimizers.build_optimizer(name, params, lr=1e-2, **decoupled)
+    reference = TORCH[name](params, lr=1e-2, **decoupled)
+    for p in params:
+        p.grad = torch.randn_like(p)
+    for _ in range(8):
+        reference.step()
+    ours.load_state_dict(reference.state_dict())
+    monkeypatch.setattr(TORCH[name], 'step', pytest.fail)
+    before = [p.detach().clone() for p in params]
+    ours.step()
+    assert not any(torch.equal(p, q) for p, q in zip(params, before))
+
+
+def test_weights_are_divided_evenly():
+    sizes = [[p.numel() for p in part] for part in torch_mixin.divided(weights(), 2)]
+    assert sizes == [[315, 6, 1], [300, 216]]  # the largest first, to the lighter side
