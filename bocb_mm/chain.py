@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from bocb_mm.compat import quiet_pkg_resources
 from bocb_mm.errors import UserError
-from bocb_mm.runs import RunRecord, RunRecordError
+from bocb_mm.runs import RunRecord
 
 LOG_FILE = 'log.txt'
 POLL_SECONDS = 0.2
@@ -142,7 +142,7 @@ class _Chain:
     def advance(self, bar: _Bar) -> bool:
         """Collect what ended, start what can; False when nothing is left."""
         for pid, job in list(self.running.items()):
-            bar.show(job, self._record(job))
+            bar.show(job, RunRecord.find(self.folder / job.name))
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 del self.running[pid]
@@ -166,14 +166,8 @@ class _Chain:
             os.waitpid(pid, 0)
         self.running.clear()
 
-    def _record(self, job: Job) -> RunRecord | None:
-        try:
-            return RunRecord.load(self.folder / job.name)
-        except RunRecordError:
-            return None
-
     def _ended(self, job: Job, code: int, bar: _Bar) -> None:
-        record = self._record(job)
+        record = RunRecord.find(self.folder / job.name)
         if code == 0 and record is not None and record.status == 'completed':
             self.records[job.name] = record
             bar.end(job, summary(record))

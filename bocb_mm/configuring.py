@@ -14,7 +14,7 @@ from bocb_mm import optimizers
 from bocb_mm.compat import quiet_pkg_resources, read_metafiles_once
 from bocb_mm.describe import describe, task_of, type_name
 from bocb_mm.errors import UserError, nearest
-from bocb_mm.runs import RunRecord, RunRecordError, run_directory
+from bocb_mm.runs import RunRecord, run_directory
 
 OUR_CONSTRUCTOR = 'bocb_mm.OptimWrapperConstructor'
 
@@ -173,10 +173,8 @@ def set_pretrained(cfg: Config, checkpoint: str | None) -> None:
 
 def _pretraining_name(checkpoint: str) -> str:
     """What made a checkpoint: the optimizer of the run it lies in, else the file's name."""
-    try:
-        return RunRecord.load(Path(checkpoint).parent).optimizer
-    except RunRecordError:
-        return Path(checkpoint.rpartition('://')[2]).stem
+    run = RunRecord.find(Path(checkpoint).parent)
+    return Path(checkpoint.rpartition('://')[2]).stem if run is None else run.optimizer
 
 
 def drop_init(cfg: Config) -> None:

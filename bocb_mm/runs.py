@@ -162,6 +162,14 @@ class RunRecord:
         except (RunRecordError, TypeError) as error:
             raise RunRecordError(f'{path}: not a run record ({error})') from None
 
+    @classmethod
+    def find(cls, directory: str | os.PathLike[str]) -> RunRecord | None:
+        """The record in a directory; ``None`` where there is none, or none that can be read."""
+        try:
+            return cls.load(directory)
+        except RunRecordError:
+            return None
+
 
 def _checked(data: Any) -> dict[str, Any]:
     """The known fields of ``data``, each of the type a record promises."""

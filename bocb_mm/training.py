@@ -20,7 +20,7 @@ from bocb_mm.errors import UserError
 from bocb_mm.hooks.stopping import StoppedRun
 from bocb_mm.resume import check_resume, find_resumable
 from bocb_mm.runlock import RunLock
-from bocb_mm.runs import FILE_NAME, RunRecord, RunRecordError
+from bocb_mm.runs import FILE_NAME, RunRecord
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,8 @@ def _status(work_dir: Path) -> str | None:
     """Status of the run in ``work_dir``; ``'damaged'`` when its record cannot be read."""
     if not (work_dir / FILE_NAME).exists():
         return None
-    try:
-        return RunRecord.load(work_dir).status
-    except RunRecordError:
-        return 'damaged'
+    run = RunRecord.find(work_dir)
+    return 'damaged' if run is None else run.status
 
 
 def _check_longer(cfg: Config, work_dir: Path) -> None:

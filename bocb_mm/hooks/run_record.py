@@ -19,7 +19,7 @@ from bocb_mm.describe import describe, type_name
 from bocb_mm.errors import UnknownNameError
 from bocb_mm.optim_wrappers.timing import StepTimer
 from bocb_mm.registry import HOOKS
-from bocb_mm.runs import RunRecord, RunRecordError, config_hash
+from bocb_mm.runs import RunRecord, config_hash
 
 _PACKAGES = ('bocb_mm', 'torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmpose', 'numpy')
 # Parts of a config that say where and how often a run was started, not what it trains.
@@ -79,7 +79,7 @@ class RunRecordHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Start the record, so that a failure in the weights' initialisation is on it as well."""
-        self._before = _existing(runner.work_dir)
+        self._before = RunRecord.find(runner.work_dir)
         self.record = RunRecord(**self._identity(runner), started=_now())
         self._save(runner)
 
@@ -209,14 +209,6 @@ class RunRecordHook(Hook):
     def _save(self, runner: Runner) -> None:
         if runner.rank == 0:
             self._record().save(runner.work_dir)
-
-
-def _existing(work_dir: str) -> RunRecord | None:
-    """The record an earlier part of this run left, if it is there and readable."""
-    try:
-        return RunRecord.load(work_dir)
-    except RunRecordError:
-        return None
 
 
 def _now() -> str:

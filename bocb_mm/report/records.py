@@ -122,9 +122,8 @@ def curves(run: Summary) -> dict[str, list]:
     Read when they are shown: of a whole search that is the best setting of each pair only. A record
     that has become unreadable since has none.
     """
-    try:
-        record = RunRecord.load(run['path'])
-    except RunRecordError:
+    record = RunRecord.find(run['path'])
+    if record is None:
         return {'curve': [], 'losses': []}
     curve = [
         [e.get('epoch', i), e.get(record.metric)]

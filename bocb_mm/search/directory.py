@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bocb_mm.errors import UserError
 from bocb_mm.files import atomic_write_text
-from bocb_mm.runs import RunRecord, RunRecordError
+from bocb_mm.runs import RunRecord
 
 STUDY_FILE = 'study.json'
 
@@ -47,11 +47,3 @@ def steps(run: RunRecord) -> dict[int, float]:
             epoch = evaluation.get('epoch')
             found[int(epoch if epoch is not None else evaluation['iteration'] or 0)] = float(value)
     return found
-
-
-def record(work_dir: Path) -> RunRecord | None:
-    """The run's record, if there is a readable one."""
-    try:
-        return RunRecord.load(work_dir)
-    except RunRecordError:
-        return None

@@ -18,7 +18,6 @@ from bocb_mm import exit_codes, runlock
 from bocb_mm.describe import type_name
 from bocb_mm.errors import UserError
 from bocb_mm.runs import RunRecord
-from bocb_mm.search import directory
 from bocb_mm.search.outcomes import of_error
 from bocb_mm.search.plan import Cell, Plan
 
@@ -85,7 +84,7 @@ def train_cell(task: Task) -> int:
 
 def finished(work_dir: Path) -> RunRecord | None:
     """The record of a run that has a result, good or bad."""
-    run = directory.record(work_dir)
+    run = RunRecord.find(work_dir)
     return run if run is not None and run.status in ('completed', 'diverged') else None
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from bocb_mm import exit_codes
 from bocb_mm.errors import UserError
+from bocb_mm.runs import RunRecord
 from bocb_mm.search import directory, trial
 from bocb_mm.search.halving import falls_behind
 from bocb_mm.search.machine import is_dead, worker_name
@@ -230,7 +231,7 @@ class Worker:
     def _halve(self) -> None:
         """Stop trials that have fallen behind, if the study says so."""
         for child in self.children.values() if self.plan.halving else ():
-            run = directory.record(child.task.work_dir)
+            run = RunRecord.find(child.task.work_dir)
             steps = directory.steps(run) if run is not None else {}
             if child.pruned or steps == child.steps:
                 continue
@@ -246,7 +247,7 @@ class Worker:
 
     def _judge(self, child: Child, status: int, message: str) -> None:
         outcome = of_exit(status)
-        record = directory.record(child.task.work_dir)
+        record = RunRecord.find(child.task.work_dir)
         value, metrics = None, {}
         if record is not None:
             message = message or record.message
