@@ -64,7 +64,7 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
 
     Example:
         >>> nearest('adanw', ['AdamW', 'Adan', 'SGD'])
-        ['AdamW', 'Adan']
+        ['Adan', 'AdamW']
     """
     by_lower = {k.lower(): k for k in known}
     hits = difflib.get_close_matches(name.lower(), list(by_lower), n=n, cutoff=0.5)

@@ -41,7 +41,7 @@ class Adam(TorchOptimizer, torch.optim.Adam):
 
     Example:
         >>> p = torch.nn.Parameter(torch.ones(1)); p.grad = torch.ones(1)
-        >>> Adam([p], lr=0.5).step(); p.item()
+        >>> Adam([p], lr=0.5).step(); round(p.item(), 6)
         0.5
 
     Source: Kingma & Ba, ICLR 2015, Algorithm 1.

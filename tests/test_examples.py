@@ -1,0 +1,21 @@
+"""The examples in docstrings are true."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / 'bocb_mm'
+WITH_EXAMPLES = [
+    '.'.join(('bocb_mm', *path.relative_to(PACKAGE).with_suffix('').parts))
+    for path in sorted(PACKAGE.rglob('*.py'))
+    if re.search(r'>>> (?!.*\+SKIP)', path.read_text(encoding='utf-8'))
+]
+
+
+@pytest.mark.parametrize('name', WITH_EXAMPLES)
+def test_the_examples_of_a_module(name):
+    found = doctest.testmod(importlib.import_module(name))  # failures are printed
+    assert not found.failed
