@@ -143,7 +143,10 @@ class Adan(kernels.ScratchMixin, MultiTensorOptimizer):
         b1, b2, b3 = s['betas']
         late = 1.0 if s['no_prox'] else c['shrink']  # the proximal form shrinks the step too
         if c['clip'] != 1.0:
-            grads = torch._foreach_mul(grads, c['clip'])
+            grads, unclipped = self.scratch_like(params, 'clipped'), grads
+            clip = kernels.number(c['clip'])
+            for x, y in zip(unclipped, grads):
+                torch.mul(x, clip, out=y)
         if s['step'] == 1:
             torch._foreach_copy_(state['previous_grad'], grads)
         aheads, moments = self.scratches_like(params, 2)

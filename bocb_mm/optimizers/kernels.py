@@ -152,24 +152,25 @@ def sgd_(
 
 
 class ScratchMixin:
-    """A buffer that a step's blocks take turns in: new memory costs up to four passes over it.
+    """Buffers that a step's blocks take turns in: new memory costs up to four passes over it.
 
-    It has the size of what is asked for at most and is kept for the next step; copies and pickles
-    start without.
+    They have the size of what is asked for at most and are kept for the next step; copies and
+    pickles start without.
     """
 
-    _scratch: Tensor | None = None
+    _scratch: dict[str, Tensor] | None = None
 
-    def scratch_like(self, tensors: Tensors) -> Tensors:
-        """Uninitialised tensors that lie as the given ones; valid until the next call."""
-        return self.scratches_like(tensors, 1)[0]
+    def scratch_like(self, tensors: Tensors, use: str = '') -> Tensors:
+        """Uninitialised tensors that lie as the given ones; valid until the same ``use``."""
+        return self.scratches_like(tensors, 1, use)[0]
 
-    def scratches_like(self, tensors: Tensors, count: int) -> list[Tensors]:
+    def scratches_like(self, tensors: Tensors, count: int, use: str = '') -> list[Tensors]:
         """As :meth:`scratch_like`, ``count`` lists at once."""
         sizes = [t.numel() for t in tensors] * count
-        flat, total = self._scratch, sum(sizes)
+        self._scratch = self._scratch or {}
+        flat, total = self._scratch.get(use), sum(sizes)
         if flat is None or flat.numel() < total or flat.dtype != tensors[0].dtype:
-            flat = self._scratch = tensors[0].new_empty(total)
+            flat = self._scratch[use] = tensors[0].new_empty(total)
         pieces = [
             piece if t.dim() == 1 else piece.as_strided(t.shape, t.stride())
             for piece, t in zip(flat[:total].split(sizes), tensors * count)

@@ -143,13 +143,16 @@ class LAMB(kernels.ScratchMixin, MultiTensorOptimizer):
             self.update(*block, c, s)
             return
         decayed, adapted = s['kind']
+        clip, decay = (kernels.number(x) for x in (c['clip'], c['decay'] * decayed))
         updates = self.scratch_like(params)
         norms = []
         for p, g, a, b, u in kernels.parts(params, grads, m, v, updates):
             if c['clip'] != 1.0:
-                g = torch._foreach_mul(g, c['clip'])
+                g, unclipped = self.scratch_like(g, 'clipped'), g
+                for x, y in zip(unclipped, g):
+                    torch.mul(x, clip, out=y)
             for x, y in zip(p, u):
-                torch.mul(x, c['decay'] if decayed else 0.0, out=y)
+                torch.mul(x, decay, out=y)
             kernels.adam_(u, g, (a, b), step=s['step'], lr=-1.0, betas=s['betas'], eps=s['eps'])
             if adapted:
                 norms.append(torch.stack([*torch._foreach_norm(p), *torch._foreach_norm(u)]))

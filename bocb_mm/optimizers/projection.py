@@ -146,7 +146,8 @@ def examine_one(p: Tensor, g: Tensor, s: Scalars) -> tuple[Found, Layout]:
     """:func:`examine` for one tensor; ``s``: ``delta`` and ``eps``."""
     layout = single_layout(p, s['delta'])
     a, b = as_rows(p, g)
-    return examine(row_dot(a, a), row_dot(b, b), row_dot(a, b), layout, s['eps']), layout
+    pp, gg = (torch.linalg.vector_norm(x, dim=1).square() for x in (a, b))  # half of row_dot's time
+    return examine(pp, gg, row_dot(a, b), layout, s['eps']), layout
 
 
 def project_(p: Tensor, g: Tensor, u: Tensor, c: Scalars, s: Scalars) -> None:
