@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from bocb_mm.errors import UserError
+
 
 @contextmanager
 def atomic_open(path: str | os.PathLike[str], mode: str = 'w') -> Iterator[IO]:
@@ -57,6 +59,20 @@ def sync_directory(directory: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def check_parent(option: str, path: str | os.PathLike[str]) -> None:
+    """Refuse a file that cannot be written because its directory is not there, before any work.
+
+    Args:
+        option: What the path was given as, e.g. ``'--out'``.
+        path: The file.
+
+    Raises:
+        UserError: Its directory does not exist.
+    """
+    if not Path(path).resolve().parent.is_dir():
+        raise UserError(f'{option} {path}: its directory does not exist; make it first')
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:

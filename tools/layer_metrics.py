@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bocb_mm.errors import UserError, one_line_errors
-from bocb_mm.files import atomic_write_text
+from bocb_mm.files import atomic_write_text, check_parent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     out = Path(args.out)
-    if not out.resolve().parent.is_dir():
-        raise UserError(f'--out {out}: its directory does not exist; make it first')
+    check_parent('--out', out)
     names = _names(args.checkpoint)
     frame = _measure_all(args, names)
     atomic_write_text(out, frame.to_csv(index=False))

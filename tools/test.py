@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bocb_mm.errors import UserError, one_line_errors
+from bocb_mm.files import atomic_write_text, check_parent
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         raise UserError(f'checkpoint {args.checkpoint}: no such file; tools/train.py makes one')
+    if args.out:
+        check_parent('--out', args.out)
     from bocb_mm.configuring import parse_options
     from bocb_mm.testing import evaluate
 
@@ -51,8 +54,6 @@ def main(argv: list[str] | None = None) -> int:
     for name, value in sorted(metrics.items()):
         print(f'{name:<28}{f"{value:.4f}" if isinstance(value, float) else value}')
     if args.out:
-        from bocb_mm.files import atomic_write_text
-
         atomic_write_text(args.out, json.dumps(metrics, indent=1) + '\n')
     return 0
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress_bar import ProgressBar
 
 from bocb_mm.errors import UserError, one_line_errors
+from bocb_mm.files import atomic_open, check_parent
 
 MOST_FAILURES = 20  # shown by status
 STUDY = 'file NAME.db, or postgresql://USER@HOST/DATABASE#NAME for many machines'
@@ -237,6 +238,8 @@ def _left(rows: Sequence[dict]) -> str:
 
 def best(args: argparse.Namespace) -> int:
     """Print the best setting of each pair, and extend the grid where it lies on the edge."""
+    if args.csv:
+        check_parent('--csv', args.csv)
     from bocb_mm.search import summary
     from bocb_mm.search.storage import Store
 
@@ -264,8 +267,6 @@ def best(args: argparse.Namespace) -> int:
 
 def _write_csv(path: Path, found: Sequence) -> None:
     import dataclasses
-
-    from bocb_mm.files import atomic_open
 
     names = ('config', 'optimizer', 'value', 'lr', 'weight_decay', 'seeds', 'edges', 'missing')
     with atomic_open(path) as file:

@@ -119,6 +119,7 @@ def test_extending_where_the_best_is_on_the_edge(sweep, config, rows_of):
         (['work', 's.db', '--jobs', '0'], ['--jobs 0', 'at least 1']),
         (['work', 's.db', '--trials', '-1'], ['--trials -1']),
         (['status', 's.db'], ['no such study']),
+        (['best', 's.db', '--csv', 'no/where.csv'], ['--csv no/where.csv', 'make it first']),
         (['best', 'postgresql://me:secret@127.0.0.1:9/db'], ['127.0.0.1', 'cannot be opened']),
     ],
 )  # fmt: skip

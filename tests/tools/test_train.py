@@ -157,6 +157,13 @@ def test_a_test_says_where_it_looked_for_data(config, tmp_path, run_tool, capsys
     assert status == 2 and 'test_dataloader: no data at /no/such/data' in err
 
 
+def test_a_place_that_is_not_there_is_refused_before_the_test(config, tmp_path, run_tool, capsys):
+    (tmp_path / 'any.pth').touch()
+    out = tmp_path / 'no' / 'metrics.json'
+    status, _, err = run_tool('test', config, tmp_path / 'any.pth', '--out', out, capsys=capsys)
+    assert status == 2 and 'its directory does not exist; make it first' in err
+
+
 def test_logs_of_a_test_never_go_into_a_folder_named_like_an_address():
     from bocb_mm.testing import _beside
 
