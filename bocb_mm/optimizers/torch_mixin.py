@@ -280,6 +280,8 @@ def divided(params: list[torch.Tensor], parts: int) -> list[list[torch.Tensor]]:
         >>> [[p.numel() for p in part] for part in divided([torch.ones(n) for n in (5, 1, 3)], 2)]
         [[5], [3, 1]]
     """
+    if parts == 1:
+        return [params]
     lists: list[list[torch.Tensor]] = [[] for _ in range(parts)]
     sizes = [0] * parts
     for p in sorted(params, key=torch.Tensor.numel, reverse=True):

@@ -2,9 +2,9 @@
 
 Usage::
 
-    python tools/benchmarks/optimizer_step.py                     # writes
-    docs/optimizers_benchmark.md python tools/benchmarks/optimizer_step.py --only LARS LAMB --rounds
-    5 --out /dev/stdout
+    python tools/benchmarks/optimizer_step.py                # writes docs/optimizers_benchmark.md
+    python tools/benchmarks/optimizer_step.py --only LARS LAMB --rounds 5 --out /dev/stdout
+    python tools/benchmarks/optimizer_step.py --compile --only LION --out /dev/stdout   # minutes
 
 All contestants of one optimizer and fused AdamW take turns, so that a busy machine slows them
 alike: compare ratios. Gradients are random, weight decay is on, every group has the same settings.
@@ -13,6 +13,7 @@ alike: compare ratios. Gradients are random, weight decay is on, every group has
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 import warnings
@@ -167,46 +168,67 @@ def peak_extra(step: Callable[[], Any]) -> int:
     return peak
 
 
-def measure(name: str, shapes: list[torch.Size], rounds: int, compiled: bool) -> dict[str, Any]:
-    """Everything about one optimizer."""
+def measure(name: str, shapes: list[torch.Size], rounds: int, threads: list[int]) -> dict[str, Any]:
+    """Everything about one optimizer; times by number of threads."""
     parameters = make_parameters(shapes)
     size = sum(p.numel() * p.element_size() for p in parameters)
     fused = torch.optim.AdamW(parameters, fused=True, **SETTINGS)
     built = {label: build(parameters) for label, build in contestants(name).items()}
-    if compiled:
-        built['ours compile'] = optimizers.build_optimizer(
-            name, parameters, **SETTINGS, compile=True
-        )
     row: dict[str, Any] = {'name': name}
     steps = {'AdamW fused': fused.step} | {k: v.step for k, v in built.items()}
-    for step in steps.values():
-        step()
-        step()
-    row['ms'] = milliseconds(steps, rounds)
+    row['ms'] = times(steps, rounds, threads)
     for label in built:
-        if label != 'ours compile':
-            with Dispatches() as counter:
-                built[label].step()
-            row[f'dispatches {label}'] = counter.count
+        with Dispatches() as counter:
+            built[label].step()
+        row[f'dispatches {label}'] = counter.count
     row['memory'] = peak_extra(built['ours'].step) / size
     row['memory foreach'] = peak_extra(built['ours foreach'].step) / size
     return row
 
 
-def table(rows: list[dict[str, Any]], compiled: bool) -> str:
-    """The results as Markdown."""
-    peers = ['torch loop', 'torch foreach', 'torch fused', 'timm', 'pytorch_optimizer']
-    head = ['optimizer', 'ours', 'ours foreach', *(['ours compile'] if compiled else []), *peers]
+def measure_compiled(
+    name: str, shapes: list[torch.Size], rounds: int, threads: list[int]
+) -> dict[str, Any]:
+    """The compiled step beside fused AdamW."""
+    parameters = make_parameters(shapes)
+    fused = torch.optim.AdamW(parameters, fused=True, **SETTINGS)
+    ours = optimizers.build_optimizer(name, parameters, **SETTINGS, compile=True)
+    start = time.perf_counter()
+    ours.step()
+    ours.step()
+    row: dict[str, Any] = {'name': name, 'seconds': time.perf_counter() - start}
+    row['ms'] = times({'AdamW fused': fused.step, 'compiled': ours.step}, rounds, threads)
+    return row
+
+
+def times(
+    steps: dict[str, Callable[[], Any]], rounds: int, threads: list[int]
+) -> dict[int, dict[str, float]]:
+    """Median milliseconds by number of threads and label."""
+    found = {}
+    for count in threads:
+        torch.set_num_threads(count)
+        for step in steps.values():
+            step()
+            step()
+        found[count] = milliseconds(steps, rounds)
+    return found
+
+
+PEERS = ['torch loop', 'torch foreach', 'torch fused', 'timm', 'pytorch_optimizer']
+
+
+def table(rows: list[dict[str, Any]], threads: int) -> str:
+    """The results with one number of threads as Markdown."""
+    head = ['optimizer', 'ours', 'ours foreach', *PEERS]
     head += ['ours / fastest peer', 'ours / fused AdamW', 'memory', 'memory foreach']
-    if compiled:
-        head.insert(-2, 'compile / fused AdamW')
     lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
     for row in rows:
-        ms = row['ms']
+        ms = row['ms'][threads]
         both = {k: v for k, v in ms.items() if k.startswith('pytorch_optimizer')}
-        rivals = [v for k, v in ms.items() if k in peers or k in both]
+        rivals = [v for k, v in ms.items() if k in PEERS or k in both]
         cells = [row['name']]
-        for label in head[1 : len(peers) + 3 + compiled]:
+        for label in head[1 : len(PEERS) + 3]:
             best = min(both, key=both.__getitem__) if both and label in both else label
             text = f'{ms[best]:.1f}' if best in ms else ''
             if f'dispatches {label}' in row:
@@ -214,28 +236,43 @@ def table(rows: list[dict[str, Any]], compiled: bool) -> str:
             cells.append(text)
         cells.append(f'{ms["ours"] / min(rivals):.2f}' if rivals else 'no peer')
         cells.append(f'{ms["ours"] / ms["AdamW fused"]:.2f}')
-        if compiled:
-            cells.append(f'{ms["ours compile"] / ms["AdamW fused"]:.2f}')
         cells += [f'{row["memory"]:.2f}', f'{row["memory foreach"]:.2f}']
         lines.append('| ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
 
-def page(tables: dict[str, str], rounds: int) -> str:
-    """The page for the docs."""
+def compiled_table(rows: list[dict[str, Any]], threads: int) -> str:
+    """Compiled steps as Markdown."""
+    lines = [
+        '| optimizer | compiled | fused AdamW | ratio | first two steps, s |',
+        '|---|---|---|---|---|',
+    ]
+    for row in rows:
+        ours, fused = (row['ms'][threads][k] for k in ('compiled', 'AdamW fused'))
+        cells = [row['name'], f'{ours:.1f}', f'{fused:.1f}', f'{ours / fused:.2f}']
+        lines.append('| ' + ' | '.join([*cells, f'{row["seconds"]:.0f}']) + ' |')
+    return '\n'.join(lines)
+
+
+NOTES = '<!-- written by hand from here on -->'
+
+
+def page(tables: dict[str, str], rounds: int, old: Path) -> str:
+    """The page for the docs; what stands below :data:`NOTES` in the old one is kept."""
     parts = [
         '# Time, dispatches and memory of an optimizer step',
         f'Written by `tools/benchmarks/optimizer_step.py` (torch {torch.__version__}, timm '
         f'{version("timm")}, pytorch_optimizer {version("pytorch_optimizer")}, '
-        f'{torch.get_num_threads()} CPU threads, medians of {rounds} rounds in which all '
-        'contestants take turns). Cells: ms / ATen dispatches that touch a tensor of more than one '
-        "element, views included. `ours` is the device's default. `pytorch_optimizer`: the faster "
-        'of its two ways, dispatches of its default. Memory: peak beyond the state, in sizes of '
-        'the parameters.',
+        f'medians of {rounds} rounds in which all contestants take turns, load average before it '
+        f'{os.getloadavg()[0]:.1f}). Cells: ms / ATen dispatches that touch a tensor of more than '
+        "one element, views included. `ours` is the device's default. `pytorch_optimizer`: the "
+        'faster of its two ways, dispatches of its default. Memory: peak beyond the state, in '
+        'sizes of the parameters.',
     ]
-    for model, text in tables.items():
-        parts += [f'## {model}', text]
-    return '\n\n'.join(parts) + '\n'
+    for title, text in tables.items():
+        parts += [f'## {title}', text]
+    kept = old.read_text(encoding='utf-8').partition(NOTES)[2] if old.is_file() else ''
+    return '\n\n'.join([*parts, NOTES]) + (kept or '\n')
 
 
 @one_line_errors
@@ -246,18 +283,24 @@ def main() -> None:
     parser.add_argument('--only', nargs='+', metavar='NAME', help='optimizers to measure')
     parser.add_argument('--models', nargs='+', default=['ResNet-50', 'DeiT-S'])
     parser.add_argument('--rounds', type=int, default=11)
-    parser.add_argument('--compile', action='store_true', help='compile=True too (minutes)')
+    parser.add_argument('--threads', type=int, nargs='+', default=[torch.get_num_threads()])
+    parser.add_argument(
+        '--compile', action='store_true', help='compile=True beside fused AdamW instead (minutes)'
+    )
     args = parser.parse_args()
     warnings.simplefilter('ignore')
     names = [optimizers.get_spec(n).name for n in args.only or optimizers.list_optimizers()]
+    measured, as_table = (measure_compiled, compiled_table) if args.compile else (measure, table)
     tables = {}
     for model in args.models:
         rows = []
         for name in names:
-            rows.append(measure(name, shapes_of(model), args.rounds, args.compile))
-            print(model, name, {k: round(v, 1) for k, v in rows[-1]['ms'].items()}, flush=True)
-        tables[model] = table(rows, args.compile)
-    args.out.write_text(page(tables, args.rounds), encoding='utf-8')
+            rows.append(measured(name, shapes_of(model), args.rounds, args.threads))
+            for count, ms in rows[-1]['ms'].items():
+                print(model, name, count, {k: round(v, 1) for k, v in ms.items()}, flush=True)
+        for count in args.threads:
+            tables[f'{model}, CPU threads: {count}'] = as_table(rows, count)
+    args.out.write_text(page(tables, args.rounds, args.out), encoding='utf-8')
 
 
 if __name__ == '__main__':
