@@ -225,27 +225,29 @@ class AdaDelta(TorchOptimizer, torch.optim.Adadelta):
             super()._foreach_step()
             return
         for group, params in zip(self.param_groups, due):
-            if not params:
-                continue
-            columns = zip(*([self.state[p][k] for k in ('step', *self.averages)] for p in params))
-            steps, v, u = (list(column) for column in columns)
-            grads = [p.grad for p in params]
-            rho, eps, decay = group['rho'], group['eps'], group['weight_decay']
-            torch._foreach_add_(steps, 1)
-            if decay:
-                grads = torch._foreach_add(grads, params, alpha=decay)
-            torch._foreach_mul_(v, rho)
-            torch._foreach_addcmul_(v, grads, grads, value=1 - rho)
-            delta = torch._foreach_add(v, eps)
-            torch._foreach_rsqrt_(delta)
-            torch._foreach_mul_(delta, grads)
-            del grads  # gives its memory back to the next list
-            root = torch._foreach_add(u, eps)
-            torch._foreach_sqrt_(root)
-            torch._foreach_mul_(delta, root)
-            torch._foreach_mul_(u, rho)
-            torch._foreach_addcmul_(u, delta, delta, value=1 - rho)
-            torch._foreach_add_(params, delta, alpha=-float(group['lr']))
+            if params:
+                self._foreach_group(group, params)
+
+    def _foreach_group(self, group: dict[str, Any], params: Tensors) -> None:
+        columns = zip(*([self.state[p][k] for k in ('step', *self.averages)] for p in params))
+        steps, v, u = (list(column) for column in columns)
+        grads = [p.grad for p in params]
+        rho, eps, decay = group['rho'], group['eps'], group['weight_decay']
+        torch._foreach_add_(steps, 1)
+        if decay:
+            grads = torch._foreach_add(grads, params, alpha=decay)
+        torch._foreach_mul_(v, rho)
+        torch._foreach_addcmul_(v, grads, grads, value=1 - rho)
+        delta = torch._foreach_add(v, eps)
+        torch._foreach_rsqrt_(delta)
+        torch._foreach_mul_(delta, grads)
+        del grads  # gives its memory back to the next list
+        root = torch._foreach_add(u, eps)
+        torch._foreach_sqrt_(root)
+        torch._foreach_mul_(delta, root)
+        torch._foreach_mul_(u, rho)
+        torch._foreach_addcmul_(u, delta, delta, value=1 - rho)
+        torch._foreach_add_(params, delta, alpha=-float(group['lr']))
 
 
 class RMSProp(TorchOptimizer, torch.optim.RMSprop):
@@ -260,8 +262,8 @@ class RMSProp(TorchOptimizer, torch.optim.RMSprop):
     averages = ('square_avg',)
 
     def suits(self, group: dict[str, Any]) -> bool:
-        """Neither centred nor with momentum."""
-        return not group['centered'] and group['momentum'] == 0
+        """Neither centred nor with momentum, and with an average that moves."""
+        return not group['centered'] and group['momentum'] == 0 and group['alpha'] < 1
 
     def coefficients(self, group: dict[str, Any], batch: Batch) -> dict[str, Any]:
         """The settings of the group."""
