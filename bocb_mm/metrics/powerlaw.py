@@ -20,7 +20,7 @@ MAX_FINGERS = 10
 FINGER_THRESHOLD = 1.0
 MIN_ALPHA = 2.0
 _COARSE, _FINE = 24, 192  # points of a tail that bound its distance, first and second round
-_CELLS = 1 << 14  # points times candidates at a time: memory stays small
+_CELLS = 1 << 13  # points times candidates at a time: memory stays small
 
 
 @dataclass(frozen=True)

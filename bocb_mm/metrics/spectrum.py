@@ -9,8 +9,8 @@ import torch
 
 from bocb_mm.metrics import lapack
 
-_CHUNK = 1 << 17  # numbers converted to float64 at a time: memory stays small
-_LEAST = 128  # rows that a product of matrices needs to be quick
+_CHUNK = 1 << 16  # numbers of a matrix, or a quarter of its Gram matrix's, at a time: copies and
+# BLAS's own buffers stay small
 _SMALL, _MANY = 32, 4  # this many matrices of at most this size are quicker done in one call,
 _PART = 1 << 14  # of at most this many numbers
 
@@ -102,7 +102,7 @@ def _gram(w: torch.Tensor, wide: bool, precision: str) -> tuple[np.ndarray, np.n
     n = min(rows, columns)
     gram = np.zeros((n, n), precision, order='F')
     sums = np.zeros(columns)
-    step = max(_LEAST, _CHUNK // n) if precision == 'float64' else max(rows, columns)
+    step = max(_CHUNK // n, n // 4)
     for start in range(0, max(rows, columns), step):
         part = w[:, start : start + step] if wide else w[start : start + step]
         block = np.ascontiguousarray(part.numpy(), precision)

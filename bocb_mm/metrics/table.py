@@ -103,14 +103,17 @@ def layer_metrics(
 
 
 def _rows(weights: list[Weight], settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Index and row of every weight: the small ones two at a time, then the large ones.
+    """Index and row of every weight: those of a small side two at a time, then the large ones.
+
+    The largest of the small ones come first, so that their memory serves the others.
 
     A BLAS with several threads waits more than it works on small matrices, and comes to a stop
     when the processor is busy with other processes, as data loaders make it.
     """
     threads = torch.get_num_threads()
-    small = [i for i, w in enumerate(weights) if _side(w) < _LARGE]
-    large = [i for i, w in enumerate(weights) if _side(w) >= _LARGE]
+    order = sorted(range(len(weights)), key=lambda i: -_side(weights[i]))
+    small = [i for i in order if _side(weights[i]) < _LARGE]
+    large = [i for i in order if _side(weights[i]) >= _LARGE]
     with threadpool_limits(1, 'blas'), ThreadPoolExecutor(min(threads, _AT_ONCE)) as pool:
         yield from zip(small, pool.map(lambda i: measure(weights[i], settings), small))
     for i in large:

@@ -2,12 +2,16 @@
 """Time, memory and parity of the layer metrics beside WeightWatcher, in one run.
 
 python tools/benchmarks/layer_metrics.py [--parity FILE ...] [--out FILE.md]
+In parts: ... --keep FILE.json --networks VGG-13-BN --peers weightwatcher, then ... --keep FILE.json
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
+import math
 import os
 import platform
 import statistics
@@ -48,6 +52,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='compare alpha on these checkpoints of any network too',
     )
     parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--peers', nargs='+', default=list(PEERS), choices=PEERS)
+    parser.add_argument(
+        '--keep', metavar='FILE.json', help='measurements so far: none of them is made again'
+    )
     parser.add_argument('--out', help='Markdown file')
     parser.add_argument('--one', nargs=2, metavar=('NETWORK', 'PEER'), help=argparse.SUPPRESS)
     return parser.parse_args(argv)  # fmt: skip
@@ -59,17 +67,31 @@ def main(argv: list[str] | None = None) -> int:
     if args.one:
         print(json.dumps(run_one(*args.one, weights, args.repeats)))
         return 0
-    results = {}
-    for network in args.networks:
-        results[network] = {peer: in_own_process(args, network, peer) for peer in PEERS}
-        print(line(network, results[network]), flush=True)
-    text = report(results, weights, args.repeats)
+    results = measured(args)
+    if any(len(found) < len(PEERS) for found in results.values()):
+        return 0
+    text = report(results, weights)
     if args.parity:
         text += parity(args.parity)
     print(text)
     if args.out:
         Path(args.out).write_text(text, encoding='utf-8')
     return 0
+
+
+def measured(args: argparse.Namespace) -> dict[str, Any]:
+    """What each peer took on each network, those of earlier calls with the same file included."""
+    keep = Path(args.keep) if args.keep else None
+    kept = json.loads(keep.read_text(encoding='utf-8')) if keep and keep.exists() else {}
+    for network in args.networks:
+        found = kept.setdefault(network, {})
+        for peer in args.peers:
+            if peer not in found:
+                found[peer] = in_own_process(args, network, peer)
+                print(network, peer, f'{found[peer]["seconds"]:.2f} s', flush=True)
+                if keep:
+                    keep.write_text(json.dumps(kept), encoding='utf-8')
+    return {network: kept[network] for network in args.networks}
 
 
 def in_own_process(args: argparse.Namespace, network: str, peer: str) -> dict[str, Any]:
@@ -116,10 +138,12 @@ def run_one(network: str, peer: str, weights: dict[str, str], repeats: int) -> d
         return dict(zip(frame['layer'], frame['alpha'].astype(float)))
 
     model = build(network, weights)
-    warm = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(2100, 2100))
-    layer_metrics(warm)
     with contained():
         import weightwatcher  # noqa: F401
+    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else math.nan
+    start = reset_peak()
+    warm_up()
+    first = peak() - start
     before = reset_peak()
     seconds, cpu, alphas = [], [], {}
     for _ in range(repeats):
@@ -129,16 +153,37 @@ def run_one(network: str, peer: str, weights: dict[str, str], repeats: int) -> d
         cpu.append(time.process_time() - start_cpu)
     largest = max(p.numel() * p.element_size() for p in model.parameters() if p.dim() > 1)
     return {
+        'peer': peer,
+        'repeats': repeats,
         'seconds': statistics.median(seconds),
         'cpu': statistics.median(cpu),
-        'memory': (peak() - before) / largest,
+        'memory': 1 + (peak() - before) / largest,
+        'first': first / 1e6,
+        'largest': largest / 1e6,
+        'load': load,
         'alphas': alphas,
         'threads': torch.get_num_threads(),
     }
 
 
+def warm_up() -> None:
+    """Load the libraries' code with layers too small to matter: what they keep is small as well."""
+    import torch
+    from torch import nn
+
+    from bocb_mm.metrics import layer_metrics
+
+    convolutions = nn.Conv2d(3, 64, 7), nn.Conv2d(64, 64, 3), nn.Conv2d(64, 64, 3, groups=64)
+    model = nn.Sequential(*convolutions, nn.Linear(64, 64))
+    for precision in ('auto', 'float64'):
+        layer_metrics(model, precision=precision)
+    torch.linalg.svdvals(torch.randn(64, 64))
+
+
 def reset_peak() -> int:
-    """Start the kernel's count of the peak anew, where it allows that; bytes resident now."""
+    """Give freed memory back, count the peak anew where the kernel can; bytes resident now."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
     clear = Path('/proc/self/clear_refs')
     if clear.exists():
         clear.write_text('5')
@@ -166,7 +211,8 @@ def line(network: str, found: dict[str, Any]) -> str:
         f'{exact["seconds"]:.2f} ({exact["cpu"]:.2f})',
         f'{len(both)} of {len(ours["alphas"])}',
         *(f'{g:.1e}' for g in gap),
-        *(f'{1 + p["memory"]:.1f}' for p in (ours, theirs)),
+        *(f'{p["memory"]:.1f}' for p in (ours, theirs)),
+        f'{ours["largest"]:.1f}',
         f'{100 * ours["seconds"]:.0f}',
     ]
     return '| ' + ' | '.join(cells) + ' |'
@@ -206,18 +252,20 @@ def parity(files: list[str]) -> str:
 COLUMNS = (
     'network', 'WeightWatcher, alpha: s (CPU s)', 'ours, all indicators: s (CPU s)', 'ratio of s',
     'ratio of CPU s', 'ours in float64: s (CPU s)', 'layers both cover', 'gap of alpha, float64',
-    'gap of alpha, auto', 'memory, ours', 'memory, WeightWatcher', 'under 1 % of an epoch over (s)',
+    'gap of alpha, auto', 'memory, ours', 'memory, WeightWatcher', 'largest layer, MB',
+    'under 1 % of an epoch over (s)',
 )  # fmt: skip
 
 NOTES = """
 The gap is the largest relative difference from WeightWatcher's alpha over the layers both cover.
-Memory is the peak during the measurement, in sizes of the largest layer, that layer included. CPU
-seconds are summed over the threads; on a busy machine they say more than the clock. A snapshot
-takes less than 1 % of an epoch that is longer than the last column.
+Memory is the peak during the measurement (all repeats), in sizes of the largest layer, that layer
+included; before it, libraries are warmed up and freed memory is given back. CPU seconds are summed
+over the threads; on a busy machine they say more than the clock. A snapshot takes less than 1 % of
+an epoch that is longer than the last column.
 """
 
 
-def report(results: dict[str, Any], weights: dict[str, str], repeats: int) -> str:
+def report(results: dict[str, Any], weights: dict[str, str]) -> str:
     import numpy
     import scipy
     import torch
@@ -225,12 +273,15 @@ def report(results: dict[str, Any], weights: dict[str, str], repeats: int) -> st
     def total(peer: str, clock: str) -> float:
         return sum(r[peer][clock] for r in results.values())
 
-    load = f', load average {os.getloadavg()[0]:.1f}' if hasattr(os, 'getloadavg') else ''
+    runs = [run for found in results.values() for run in found.values()]
+    load = max(run['load'] for run in runs)
+    first = max(run['first'] for run in runs if run['peer'] != 'weightwatcher')
     trained = f'trained: {", ".join(weights)}; others ' if weights else ''
     head = (
         'Made by `python tools/benchmarks/layer_metrics.py`: all peers in one run, each in a '
-        f'process of its own, median of {repeats}.\n'
-        f'{platform.machine()}, {next(iter(results.values()))["native"]["threads"]} threads{load}; '
+        f'process of its own, median of {min(run["repeats"] for run in runs)}.\n'
+        f'{platform.machine()}, {runs[0]["threads"]} threads; load average before a peer at most '
+        f'{load:.1f}, the peer before it included; '
         f'torch {torch.__version__}, numpy {numpy.__version__}, scipy {scipy.__version__}, '
         f'weightwatcher 0.7.7.\nWeights: {trained}random, seed 0 (trained ones have other '
         'spectra); fused qkv left whole, as WeightWatcher has it.\n'
@@ -246,7 +297,8 @@ def report(results: dict[str, Any], weights: dict[str, str], repeats: int) -> st
     return (
         f'# Layer metrics: time, memory and parity\n\n{head}\n{table}\n\n'
         f'Over the {len(results)} together: {sums}; ratio {ratios[0]:.2f} ({ratios[1]:.2f} of CPU '
-        f's).\n{NOTES}'
+        f's).\n{NOTES}The first snapshot of a process takes {first:.0f} MB more, once: code and '
+        'buffers\nof the libraries, which stay.\n'
     )
 
 
