@@ -128,15 +128,16 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
 
     def _check_gradients(self, fused: bool) -> None:
         """Refuse sparse gradients; lay those of a fused step out as their weights."""
-        for p in (p for group in self.param_groups for p in group['params']):
-            if p.grad is None:
+        for p in [p for group in self.param_groups for p in group['params']]:
+            g = p.grad
+            if g is None:
                 continue
-            if p.grad.layout is not torch.strided:
-                check_gradient(p, p.grad)
+            if g.layout is not torch.strided:
+                check_gradient(p, g)
             # torch 2.9.1: the fused kernels walk the memory and mix up the elements of a
             # gradient that lies otherwise than its weight (channels-last), without an error.
-            if fused and p.grad.stride() != p.stride():
-                p.grad = torch.empty_like(p).copy_(p.grad)
+            if fused and g.stride() != p.stride():
+                p.grad = torch.empty_like(p).copy_(g)
 
     def _step_in_blocks(self) -> None:
         """Run the class's formula on blocks that stay in the cache, or else PyTorch's loop."""
