@@ -109,7 +109,7 @@ class AdaBelief(kernels.ScratchMixin, MultiTensorOptimizer):
         if b2 == 0 or not kernels.take(params, grads, m, var):
             self.update(*block, c, s)
             return
-        eps = kernels.number(c['eps'] / b2)  # the kernel multiplies it by b2
+        eps = kernels.number(c['eps'] / b2, params[0])  # the kernel multiplies it by b2
         departures = self.scratch_like(params)
         for g, mean, spread, departure in zip(grads, m, var, departures):
             mean.lerp_(g, 1 - b1)

@@ -154,7 +154,8 @@ class AdaBound(kernels.ScratchMixin, MultiTensorOptimizer):
             self.update(*block, c, s)
             return
         coupled = s['decay'] and not s['decoupled_weight_decay']
-        keep, eps, shrink = (kernels.number(x) for x in (b2, c['eps'], c['shrink']))
+        numbers = (b2, c['eps'], c['shrink'])
+        keep, eps, shrink = (kernels.number(x, params[0]) for x in numbers)
         works = self.scratch_like(params)
         for p, g, mean, square, work in zip(params, grads, m, v, works):
             if coupled:

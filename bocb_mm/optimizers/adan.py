@@ -144,7 +144,7 @@ class Adan(kernels.ScratchMixin, MultiTensorOptimizer):
         late = 1.0 if s['no_prox'] else c['shrink']  # the proximal form shrinks the step too
         if c['clip'] != 1.0:
             grads, unclipped = self.scratch_like(params, 'clipped'), grads
-            clip = kernels.number(c['clip'])
+            clip = kernels.number(c['clip'], params[0])
             for x, y in zip(unclipped, grads):
                 torch.mul(x, clip, out=y)
         if s['step'] == 1:

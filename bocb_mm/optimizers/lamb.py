@@ -143,7 +143,8 @@ class LAMB(kernels.ScratchMixin, MultiTensorOptimizer):
             self.update(*block, c, s)
             return
         decayed, adapted = s['kind']
-        clip, decay = (kernels.number(x) for x in (c['clip'], c['decay'] * decayed))
+        numbers = (c['clip'], c['decay'] * decayed)
+        clip, decay = (kernels.number(x, params[0]) for x in numbers)
         updates = self.scratch_like(params)
         norms = []
         for p, g, a, b, u in kernels.parts(params, grads, m, v, updates):

@@ -180,7 +180,7 @@ class Sophia(kernels.ScratchMixin, MultiTensorOptimizer):
         if not kernels.take(params, grads, *moments):
             self.update(*block, c, s)
             return
-        rho = kernels.number(c['rho'])
+        rho = kernels.number(c['rho'], params[0])
         ratios = self.scratch_like(params)
         for g, m, h, ratio in zip(grads, *moments, ratios):
             m.lerp_(g, 1 - s['betas'][0])

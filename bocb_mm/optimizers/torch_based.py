@@ -73,20 +73,21 @@ class Adamax(TorchOptimizer, torch.optim.Adamax):
         return {
             'step': float(group['lr']) / (1 - b1**batch.step),
             'b1': b1,
-            'b2': kernels.number(b2),
-            'eps': kernels.number(group['eps']),
+            'b2': b2,
+            'eps': group['eps'],
             'decay': group['weight_decay'],
         }
 
     def update_block(self, params: Tensors, grads: Tensors, state: Any, c: dict[str, Any]) -> None:
         """Seven passes."""
+        b2, eps = (kernels.number(c[key], params[0]) for key in ('b2', 'eps'))
         works = self.scratch_like(params)
         for p, g, m, u, work in zip(params, grads, *state.values(), works):
             if c['decay']:
                 g = torch.add(g, p, alpha=c['decay'], out=work)
             m.lerp_(g, 1 - c['b1'])
-            torch.abs(g, out=work).add_(c['eps'])
-            torch.maximum(u.mul_(c['b2']), work, out=u)
+            torch.abs(g, out=work).add_(eps)
+            torch.maximum(u.mul_(b2), work, out=u)
             p.addcdiv_(m, u, value=-c['step'])
 
 
@@ -207,7 +208,7 @@ class AdaDelta(TorchOptimizer, torch.optim.Adadelta):
 
     def update_block(self, params: Tensors, grads: Tensors, state: Any, c: dict[str, Any]) -> None:
         """Eleven passes; both roots in one, as ``rsqrt``, which is faster than ``sqrt``."""
-        rho, eps = kernels.number(c['rho']), kernels.number(c['eps'])
+        rho, eps = (kernels.number(c[key], params[0]) for key in ('rho', 'eps'))
         scratch = self.scratches_like(params, 3)
         for p, g, v, u, work, top, delta in zip(params, grads, *state.values(), *scratch):
             if c['weight_decay']:

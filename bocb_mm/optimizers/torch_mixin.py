@@ -149,7 +149,7 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
             if batch is None or not batch.params:
                 continue
             steps = [self.state[p]['step'] for p in batch.params]
-            torch._foreach_add_(steps, kernels.number(1))
+            torch._foreach_add_(steps, kernels.number(1, steps[0]))
             c = self.coefficients(group, batch)
             parts = [batch] if self.one_pass else blocks(batch, cut=True)
             for params, grads, state in parts:
