@@ -87,7 +87,7 @@ class Adan(kernels.ScratchMixin, MultiTensorOptimizer):
 
     def before_step(self) -> Scalars:
         """``clip``: factor that brings the global norm down to ``max_grad_norm``."""
-        return {'clip': clip_factor(self.param_groups)}
+        return {'clip': clip_factor(self.param_groups, self.foreach)}
 
     def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
         """Step sizes with the bias corrections in them."""

@@ -17,6 +17,7 @@ from bocb_mm.optimizers.multi_tensor import (
     add_number_,
     add_scaled_,
     clip_factor,
+    norms,
 )
 from bocb_mm.optimizers.strict import check_betas, check_common, require
 
@@ -95,7 +96,7 @@ class LAMB(kernels.ScratchMixin, MultiTensorOptimizer):
 
     def before_step(self) -> Scalars:
         """``clip``: factor that brings the global norm down to ``max_grad_norm``."""
-        return {'clip': clip_factor(self.param_groups)}
+        return {'clip': clip_factor(self.param_groups, self.foreach)}
 
     def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
         """``u = scale * m / (sqrt(v) + eps)`` has the bias corrections in ``scale`` and ``eps``."""
@@ -146,7 +147,7 @@ class LAMB(kernels.ScratchMixin, MultiTensorOptimizer):
         numbers = (c['clip'], c['decay'] * decayed)
         clip, decay = (kernels.number(x, params[0]) for x in numbers)
         updates = self.scratch_like(params)
-        norms = []
+        parts: Tensors = []
         for p, g, a, b, u in kernels.parts(params, grads, m, v, updates):
             if c['clip'] != 1.0:
                 g, unclipped = self.scratch_like(g, 'clipped'), g
@@ -156,10 +157,10 @@ class LAMB(kernels.ScratchMixin, MultiTensorOptimizer):
                 torch.mul(x, decay, out=y)
             kernels.adam_(u, g, (a, b), step=s['step'], lr=-1.0, betas=s['betas'], eps=s['eps'])
             if adapted:
-                norms.append(torch.stack([*torch._foreach_norm(p), *torch._foreach_norm(u)]))
+                parts.append(norms([*p, *u]))
         factors = [1.0] * len(params)
         if adapted:
-            w, u_norms = torch.linalg.vector_norm(torch.stack(norms), dim=0).chunk(2)
+            w, u_norms = torch.linalg.vector_norm(torch.stack(parts), dim=0).chunk(2)
             factors = ratio_of(w, u_norms, s['trust_clip']).tolist()
         for x, y, factor in zip(params, updates, factors):
             x.add_(y, alpha=c['step'] * factor)
