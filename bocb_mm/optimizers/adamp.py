@@ -18,15 +18,7 @@ from bocb_mm.optimizers.multi_tensor import (
     add_number_,
     add_scaled_,
 )
-from bocb_mm.optimizers.projection import (
-    as_rows,
-    examine_one,
-    project_,
-    project_grouped_,
-    row_dot,
-    row_factors,
-    scale_rows_,
-)
+from bocb_mm.optimizers.projection import find_one, project_, project_grouped_
 from bocb_mm.optimizers.rows import RowSpaceMixin
 from bocb_mm.optimizers.strict import check_betas, check_common, require
 
@@ -99,6 +91,7 @@ class AdamP(kernels.ScratchMixin, RowSpaceMixin, MultiTensorOptimizer):
             'eps': group['eps'] * root,
             'shrink': lr * group['weight_decay'],
             'lr': lr,
+            'weight_decay': group['weight_decay'],
         }
 
     @staticmethod
@@ -125,20 +118,17 @@ class AdamP(kernels.ScratchMixin, RowSpaceMixin, MultiTensorOptimizer):
         how = {'step': s['step'], 'betas': s['betas'], 'eps': s['eps']}
         plain: list[tuple[Tensor, ...]] = []
         for p, g, a, b in zip(params, grads, m, v):
-            found, layout = examine_one(p, g, s) if p.dim() > 1 else (None, None)
-            if found is None or layout is None or not found.any():
+            projected = find_one(p, g, s)
+            if projected is None:
                 plain.append((p, g, a, b))
                 continue
             (u,) = self.scratch_like([p])
             kernels.adam_([u.zero_()], [g], ([a], [b]), lr=-1.0, **how)
-            products = row_dot(*as_rows(p, u))
-            scale_rows_(p, row_factors(products, found, layout, c | {'step': c['lr']}, s))
+            projected.scale_(p, projected.inner(p, u), c | {'step': c['lr']}, s)
             p.add_(u, alpha=-c['lr'])
         if plain:
             p, g, a, b = (list(column) for column in zip(*plain))
-            if s['decay']:
-                torch._foreach_mul_(p, 1 - c['shrink'])
-            kernels.adam_(p, g, (a, b), lr=c['lr'], **how)
+            kernels.adam_(p, g, (a, b), lr=c['lr'], weight_decay=c['weight_decay'], **how)
 
     def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
         """All tensors at once; one flat buffer, which the denominators enter twice."""

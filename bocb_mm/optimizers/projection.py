@@ -16,13 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.multi_tensor import BLOCK, Scalars, Tensors
+from bocb_mm.optimizers.multi_tensor import Scalars, Tensors
 from bocb_mm.optimizers.rows import RowSpace
+
+_vecdot: Callable[..., Any] = getattr(np, 'vecdot', partial(np.einsum, 'ij,ij->i'))  # numpy < 2
 
 
 @dataclass
@@ -98,10 +102,12 @@ def row_factors(pu: Tensor, found: Found, layout: Layout, c: Scalars, s: Scalars
     n = len(pu)
     parallel = pu / found.squares[:n]
     whole = layout.total(pu[:, None]).flatten() / found.squares[n:]
-    kept = torch.where(found.by_row | found.as_whole, s['wd_ratio'], 1.0)
+    # of two Python numbers torch.where makes float32, whatever the type of the weights
+    ratio = torch.full((), s['wd_ratio'], dtype=pu.dtype, device=pu.device)
+    kept = torch.where(found.by_row | found.as_whole, ratio, 1.0)
     others = layout.spread(torch.where(found.as_whole, whole, 0.0))
     along = torch.where(layout.spread(found.by_row), parallel, others)
-    return 1 - c['shrink'] * layout.spread(kept).to(along) + c['step'] * along
+    return 1 - c['shrink'] * layout.spread(kept) + c['step'] * along
 
 
 def rows_of(t: Tensor) -> Tensor:
@@ -116,11 +122,11 @@ def rows_of(t: Tensor) -> Tensor:
 
 
 def row_dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each row of ``a`` with that of ``b``; products in pieces of a block."""
-    if torch.compiler.is_compiling():
+    """Inner product of each row of ``a`` with that of ``b``: on a CPU numpy's, without a buffer."""
+    exact = a.dtype in (torch.float32, torch.float64)
+    if torch.compiler.is_compiling() or a.device.type != 'cpu' or not exact:
         return (a * b).sum(1)
-    some = max(1, BLOCK // a.shape[1])
-    return torch.cat([(x * y).sum(1) for x, y in zip(a.split(some), b.split(some))])
+    return torch.from_numpy(_vecdot(a.detach().numpy(), b.detach().numpy()))
 
 
 def single_layout(p: Tensor, delta: float) -> Layout:
@@ -146,8 +152,61 @@ def examine_one(p: Tensor, g: Tensor, s: Scalars) -> tuple[Found, Layout]:
     """:func:`examine` for one tensor; ``s``: ``delta`` and ``eps``."""
     layout = single_layout(p, s['delta'])
     a, b = as_rows(p, g)
-    pp, gg = (torch.linalg.vector_norm(x, dim=1).square() for x in (a, b))  # half of row_dot's time
+    pp, gg = (torch.linalg.vector_norm(x, dim=1).square() for x in (a, b))
     return examine(pp, gg, row_dot(a, b), layout, s['eps']), layout
+
+
+@dataclass
+class Projected:
+    """How one tensor is projected: by row, with values of shape (rows,), or as a whole, by number.
+
+    Attributes:
+        squares: ``(|p| + eps)^2``.
+        pg: Inner product of weights and gradients.
+    """
+
+    squares: Any
+    pg: Any
+
+    def inner(self, p: Tensor, x: Tensor) -> Any:
+        """Inner product of the weights and another tensor."""
+        a, b = as_rows(p, x)
+        return row_dot(a, b) if isinstance(self.pg, Tensor) else _dot(a, b)
+
+    def scale_(self, p: Tensor, pu: Any, c: Scalars, s: Scalars) -> None:
+        """Multiply the weights with their factors, as :func:`row_factors` has them."""
+        factors = 1 - c['shrink'] * s['wd_ratio'] + c['step'] * pu / self.squares
+        scale_rows_(p, factors) if isinstance(factors, Tensor) else p.mul_(factors)
+
+
+def find_one(p: Tensor, g: Tensor, s: Scalars) -> Projected | None:
+    """How a tensor on a CPU is projected, if it is; ``s``: ``delta`` and ``eps``.
+
+    :func:`examine` for one tensor, which stops as soon as the answer is known: at the first row
+    that is not orthogonal it goes on to the tensor as a whole.
+    """
+    if p.dim() < 2:
+        return None
+    a, b = as_rows(p, g)
+    limit, eps = s['delta'] / a.shape[1] ** 0.5, s['eps']
+    if all(_whole(x, y, limit, eps) for x, y in zip(a[:2], b[:2])):
+        p_norm, g_norm = (torch.linalg.vector_norm(x, dim=1) + eps for x in (a, b))
+        pg = row_dot(a, b)
+        if (pg.abs() / g_norm / p_norm).max() < limit:
+            return Projected(p_norm.square(), pg)
+    return _whole(a, b, s['delta'] / p.numel() ** 0.5, eps)
+
+
+def _whole(a: Tensor, b: Tensor, limit: float, eps: float) -> Projected | None:
+    """What holds for all elements at once, if their cosine is below the limit, which NaN is not."""
+    p_norm, g_norm = (_dot(x, x) ** 0.5 + eps for x in (a, b))
+    pg = _dot(a, b)
+    below = p_norm > 0 and g_norm > 0 and abs(pg) / g_norm / p_norm < limit
+    return Projected(p_norm**2, pg) if below else None
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return (torch.dot(a, b) if a.dim() == 1 else torch.dot(a.reshape(-1), b.reshape(-1))).item()
 
 
 def project_(p: Tensor, g: Tensor, u: Tensor, c: Scalars, s: Scalars) -> None:

@@ -10,14 +10,7 @@ from torch import Tensor
 from bocb_mm.optimizers import kernels
 from bocb_mm.optimizers.adamp import descend_projected_
 from bocb_mm.optimizers.multi_tensor import Batch, Block, MultiTensorOptimizer, Scalars, Tensors
-from bocb_mm.optimizers.projection import (
-    as_rows,
-    examine_one,
-    project_grouped_,
-    row_dot,
-    row_factors,
-    scale_rows_,
-)
+from bocb_mm.optimizers.projection import find_one, project_grouped_
 from bocb_mm.optimizers.rows import RowSpaceMixin
 from bocb_mm.optimizers.strict import check_common, require
 
@@ -121,14 +114,12 @@ class SGDP(RowSpaceMixin, MultiTensorOptimizer):
             self.update(*block, c, s)
             return
         for p, g, b in zip(params, grads, buffer):
-            found, layout = examine_one(p, g, s) if p.dim() > 1 else (None, None)
-            if found is not None and layout is not None and found.any():
-                weight, gradient, old = as_rows(p, g, b)
-                pg = row_dot(weight, gradient)
-                pu = momentum * row_dot(weight, old) + share * pg
+            projected = find_one(p, g, s)
+            if projected is not None:
+                pu = momentum * projected.inner(p, b) + share * projected.pg
                 if s['nesterov']:
-                    pu = pg + momentum * pu
-                scale_rows_(p, row_factors(pu, found, layout, c, s))
+                    pu = projected.pg + momentum * pu
+                projected.scale_(p, pu, c, s)
             elif s['decay']:
                 p.mul_(1 - c['shrink'])
         kernels.sgd_(
