@@ -17,7 +17,7 @@ from bocb_mm.optimizers.multi_tensor import (
     add_number_,
     add_scaled_,
     clip_factor,
-    norms,
+    square,
 )
 from bocb_mm.optimizers.strict import check_betas, check_common, require
 
@@ -147,7 +147,7 @@ class LAMB(kernels.ScratchMixin, MultiTensorOptimizer):
         numbers = (c['clip'], c['decay'] * decayed)
         clip, decay = (kernels.number(x, params[0]) for x in numbers)
         updates = self.scratch_like(params)
-        parts: Tensors = []
+        squares = [(0.0, 0.0)] * len(params)  # of the norms of weights and updates
         for p, g, a, b, u in kernels.parts(params, grads, m, v, updates):
             if c['clip'] != 1.0:
                 g, unclipped = self.scratch_like(g, 'clipped'), g
@@ -157,22 +157,15 @@ class LAMB(kernels.ScratchMixin, MultiTensorOptimizer):
                 torch.mul(x, decay, out=y)
             kernels.adam_(u, g, (a, b), step=s['step'], lr=-1.0, betas=s['betas'], eps=s['eps'])
             if adapted:
-                parts.append(norms([*p, *u]))
-        factors = [1.0] * len(params)
-        if adapted:
-            w, u_norms = torch.linalg.vector_norm(torch.stack(parts), dim=0).chunk(2)
-            factors = ratio_of(w, u_norms, s['trust_clip']).tolist()
-        for x, y, factor in zip(params, updates, factors):
-            x.add_(y, alpha=c['step'] * factor)
+                for k, (x, y) in enumerate(zip(p, u)):
+                    squares[k] = squares[k][0] + square(x), squares[k][1] + square(y)
+        for x, y, (ww, uu) in zip(params, updates, squares):
+            ratio = (ww / uu) ** 0.5 if ww > 0 and uu > 0 else 1.0
+            x.add_(y, alpha=c['step'] * (min(ratio, 1.0) if s['trust_clip'] else ratio))
 
 
 def trust_ratio(params: Tensors, updates: Tensors, clip: bool) -> Tensors:
     """``|p| / |u|`` for each tensor, 0-dim, 1 where a norm is 0."""
     w, u = torch.stack(torch._foreach_norm(params)), torch.stack(torch._foreach_norm(updates))
-    return list(ratio_of(w, u, clip).unbind())
-
-
-def ratio_of(w: Tensor, u: Tensor, clip: bool) -> Tensor:
-    """``w / u``, 1 where either is 0; ``clip``: at most 1."""
     ratio = torch.where((w > 0) & (u > 0), w / u, 1.0)
-    return ratio.clamp(max=1.0) if clip else ratio
+    return list((ratio.clamp(max=1.0) if clip else ratio).unbind())

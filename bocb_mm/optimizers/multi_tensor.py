@@ -21,8 +21,9 @@ one without elements are left alone. Sparse gradients and complex parameters are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
 
@@ -38,6 +39,8 @@ BLOCK = 384 * 1024
 """Elements of a block. Of 64 to 768 thousand, 384 and 512 thousand were the fastest for LION,
 AdaBelief, AdaBound, Sophia and LAMB on ResNet-50 and DeiT-S (32 MB cache, 1 and 2 threads): smaller
 ones cost more calls than the cache saves."""
+SMALL = 16 * 1024
+"""Elements of a tensor up to which copies cost less than calls of its own."""
 
 
 @dataclass
@@ -237,33 +240,57 @@ def check_gradient(p: Tensor, g: Tensor) -> None:
 def blocks(batch: Batch, cut: bool) -> Iterator[Block]:
     """The batch in pieces of about :data:`BLOCK` elements: small tensors together, big ones cut.
 
-    Without ``cut``, for formulas that need whole tensors, a big tensor is a piece by itself.
+    Without ``cut``, for formulas that need whole tensors, a big tensor is a piece by itself. With
+    it, tensors of up to :data:`SMALL` elements come as one, which is copied back after the piece.
     """
     keys = list(batch.state)
     columns = [batch.params, batch.grads, *batch.state.values()]
-    piece: list[tuple[Tensor, ...]] = []
-    size = 0
+    pieces = {join: _Piece() for join in (False, True)}
     for row in zip(*columns):
         n = row[0].numel()
-        if cut and n >= 2 * BLOCK and (flat := flat_views(row)) is not None:
-            for part in zip(*(t.split(BLOCK) for t in flat)):
+        flat = flat_views(row) if cut and (n <= SMALL or n > BLOCK) else None
+        if flat and n > BLOCK:
+            for part in zip(*(t.chunk(math.ceil(n / BLOCK)) for t in flat)):
                 yield _as_block([part], keys)
             continue
-        piece.append(row)
-        size += n
-        if size >= BLOCK:
-            yield _as_block(piece, keys)
-            piece, size = [], 0
-    if piece:
-        yield _as_block(piece, keys)
+        piece = pieces[bool(flat)]
+        piece.rows.append(flat or row)
+        piece.size += n
+        if piece.size >= (BLOCK // 4 if flat else BLOCK):  # copies take memory
+            yield from _emptied(piece, keys, join=bool(flat))
+    for join, piece in pieces.items():
+        yield from _emptied(piece, keys, join)
 
 
-def _as_block(rows: list[tuple[Tensor, ...]], keys: list[str]) -> Block:
+@dataclass
+class _Piece:
+    rows: list[Sequence[Tensor]] = field(default_factory=list)
+    size: int = 0
+
+
+def _emptied(piece: _Piece, keys: list[str], join: bool) -> Iterator[Block]:
+    rows = piece.rows
+    piece.rows, piece.size = [], 0
+    if not rows:
+        return
+    if not join or len(rows) == 1:
+        yield _as_block(rows, keys)
+        return
+    columns = [list(column) for column in zip(*rows)]
+    joined = [torch.cat(column) for column in columns]
+    yield _as_block([joined], keys)
+    sizes = [t.numel() for t in columns[0]]
+    for k, (column, one) in enumerate(zip(columns, joined)):
+        if k != 1:  # gradients are only read
+            torch._foreach_copy_(column, one.split(sizes))
+
+
+def _as_block(rows: Sequence[Sequence[Tensor]], keys: list[str]) -> Block:
     params, grads, *state = (list(column) for column in zip(*rows))
     return params, grads, dict(zip(keys, state))
 
 
-def flat_views(tensors: tuple[Tensor, ...]) -> list[Tensor] | None:
+def flat_views(tensors: Sequence[Tensor]) -> list[Tensor] | None:
     """One-dimensional views in memory order, or None where the tensors do not lie alike."""
     first = tensors[0]
     if all(t.is_contiguous() for t in tensors):
@@ -322,13 +349,18 @@ def norms(tensors: Tensors, foreach: bool | None = None) -> Tensor:
     On a CPU by BLAS, which uses all threads where torch 2.9.1's norm uses one; with ``foreach`` in
     one dispatch.
     """
-    flat = [None] if foreach else [flat_views((t,)) for t in tensors]
     exact = (torch.float32, torch.float64)
-    if all(f and f[0].device.type == 'cpu' and f[0].dtype in exact for f in flat):
-        squares = [torch.dot(f[0], f[0]) for f in flat if f]
-        return torch.stack([s.to(squares[0]) for s in squares]).sqrt()
+    if not foreach and all(t.device.type == 'cpu' and t.dtype in exact for t in tensors):
+        squares = [square(t) for t in tensors]
+        return torch.tensor(squares, dtype=tensors[0].dtype).sqrt()
     found = torch._foreach_norm(tensors)
     return torch.stack([n.to(found[0]) for n in found])
+
+
+def square(t: Tensor) -> float:
+    """Sum of the squared elements, by BLAS; float32 or float64 on a CPU."""
+    flat = (flat_views((t,)) or [t.flatten()])[0]
+    return torch.dot(flat, flat).item()
 
 
 def clip_factor(groups: list[dict[str, Any]], foreach: bool | None = None) -> Any:

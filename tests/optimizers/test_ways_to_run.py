@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import bocb_mm.optimizers as optimizers
 from bocb_mm.errors import UserError
+from bocb_mm.optimizers import multi_tensor
+from bocb_mm.optimizers.multi_tensor import Batch
 
 from .models import data, difference, groups_of, make, train
 from .table import CASES
@@ -49,6 +53,28 @@ def test_dispatches_are_few_and_do_not_grow_with_the_parameters(name):
     assert many <= (25 if optimizers.get_spec(name).elementwise else 60)
 
 
+SHAPES = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12)
+
+
+@settings(deadline=None)
+@given(shapes=SHAPES, cut=st.booleans(), block=st.integers(8, 64), small=st.integers(0, 16))
+def test_blocks_have_every_element_once_and_give_it_back(shapes, cut, block, small):
+    params = [torch.zeros(s) for s in shapes]
+    params[::2] = [p.t() for p in params[::2]]  # not contiguous
+    grads = [torch.randn(p.shape) for p in params]
+    state = {'sum': [torch.ones(p.shape) for p in params]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multi_tensor, 'BLOCK', block)
+        patch.setattr(multi_tensor, 'SMALL', small)
+        for ps, gs, found in multi_tensor.blocks(Batch(params, grads, state, 1, None), cut):
+            for p, g, total in zip(ps, gs, found['sum']):
+                p += g
+                total += g
+    for p, g, total in zip(params, grads, state['sum']):
+        torch.testing.assert_close(p, g)
+        torch.testing.assert_close(total, g + 1)
+
+
 def peak(step):
     """Largest sum of what a step allocates and has not freed, in bytes."""
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -83,10 +109,10 @@ def test_a_step_takes_one_buffer_at_most(name, foreach):
 def test_compiled_once_whatever_rate_and_step(name, compilations):
     case = CASES[name]
     models, graphs = [], []
-    for settings in ({}, {'compile': True}):
+    for way in ({}, {'compile': True}):
         model = make('cnn')
         groups = groups_of(model, case.lr, 0.05)
-        optimizer = optimizers.build_optimizer(name, groups, **settings)
+        optimizer = optimizers.build_optimizer(name, groups, **way)
         rates = [g['lr'] for g in groups]
         for i, batch in enumerate(data(6)):
             train(model, optimizer, [batch], rates, i, 6)
