@@ -103,7 +103,7 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
         fused = [group for group in self.param_groups if group.get('fused')]
         self._check_gradients(bool(fused))
         # torch 2.9.1: fused SGD fails where some weights have a momentum buffer and others do not.
-        fallback = [group for group in fused if not self._evenly_started(group)]
+        fallback = [] if self._all_started() else [g for g in fused if not self._evenly_started(g)]
         for group in fallback:
             group['fused'] = False
         try:
@@ -134,9 +134,11 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
                 continue
             if g.layout is not torch.strided:
                 check_gradient(p, g)
+            if not fused or (p.is_contiguous() and g.is_contiguous()):
+                continue
             # torch 2.9.1: the fused kernels walk the memory and mix up the elements of a
             # gradient that lies otherwise than its weight (channels-last), without an error.
-            if fused and g.stride() != p.stride():
+            if g.stride() != p.stride():
                 p.grad = torch.empty_like(p).copy_(g)
 
     def _step_in_blocks(self) -> None:
@@ -199,6 +201,11 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
 
     def _foreach_step(self) -> None:
         super().step()  # type: ignore[misc]
+
+    def _all_started(self) -> bool:
+        """Whether every weight has a state: what holds from the second step on, at a glance."""
+        count = sum(len(group['params']) for group in self.param_groups)
+        return len(self.state) == count and all(self.state.values())
 
     def _evenly_started(self, group: dict[str, Any]) -> bool:
         """Whether all or none of the weights that are due have a state."""
