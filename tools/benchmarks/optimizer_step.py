@@ -5,6 +5,7 @@ Usage::
     python tools/benchmarks/optimizer_step.py                # writes docs/optimizers_benchmark.md
     python tools/benchmarks/optimizer_step.py --only LARS LAMB --rounds 5 --out /dev/stdout
     python tools/benchmarks/optimizer_step.py --compile --only LION --out /dev/stdout   # minutes
+    python tools/benchmarks/optimizer_step.py --orthogonal --only SGDP AdamP --out /dev/stdout
 
 All contestants of one optimizer and fused AdamW take turns, so that a busy machine slows them
 alike: compare ratios. Gradients are random, weight decay is on, every group has the same settings.
@@ -103,12 +104,19 @@ def shapes_of(model: str) -> list[torch.Size]:
     return [p.shape for p in network.parameters()]
 
 
-def make_parameters(shapes: list[torch.Size]) -> list[torch.nn.Parameter]:
-    """Random parameters with random gradients."""
+def make_parameters(shapes: list[torch.Size], orthogonal: bool) -> list[torch.nn.Parameter]:
+    """Random parameters with random gradients.
+
+    With ``orthogonal``, those of matrices and kernels are orthogonal to each row of the weights, as
+    a normalisation behind the layer makes them: SGDP and AdamP project these.
+    """
     torch.manual_seed(0)
     parameters = [torch.nn.Parameter(torch.randn(s) * 0.05) for s in shapes]
     for p in parameters:
         p.grad = torch.randn_like(p) * 0.01
+        if orthogonal and p.dim() > 1:
+            w, g = p.detach().flatten(1), p.grad.view(len(p), -1)
+            g -= (g * w).sum(1, keepdim=True) / w.square().sum(1, keepdim=True) * w
     return parameters
 
 
@@ -168,9 +176,10 @@ def peak_extra(step: Callable[[], Any]) -> int:
     return peak
 
 
-def measure(name: str, shapes: list[torch.Size], rounds: int, threads: list[int]) -> dict[str, Any]:
+def measure(
+    name: str, parameters: list[torch.nn.Parameter], rounds: int, threads: list[int]
+) -> dict[str, Any]:
     """Everything about one optimizer; times by number of threads."""
-    parameters = make_parameters(shapes)
     size = sum(p.numel() * p.element_size() for p in parameters)
     fused = torch.optim.AdamW(parameters, fused=True, **SETTINGS)
     built = {label: build(parameters) for label, build in contestants(name).items()}
@@ -187,10 +196,9 @@ def measure(name: str, shapes: list[torch.Size], rounds: int, threads: list[int]
 
 
 def measure_compiled(
-    name: str, shapes: list[torch.Size], rounds: int, threads: list[int]
+    name: str, parameters: list[torch.nn.Parameter], rounds: int, threads: list[int]
 ) -> dict[str, Any]:
     """The compiled step beside fused AdamW."""
-    parameters = make_parameters(shapes)
     fused = torch.optim.AdamW(parameters, fused=True, **SETTINGS)
     ours = optimizers.build_optimizer(name, parameters, **SETTINGS, compile=True)
     start = time.perf_counter()
@@ -287,7 +295,12 @@ def main() -> None:
     parser.add_argument(
         '--compile', action='store_true', help='compile=True beside fused AdamW instead (minutes)'
     )
+    parser.add_argument(
+        '--orthogonal', action='store_true', help='gradients as behind normalisations'
+    )
     args = parser.parse_args()
+    if args.orthogonal:
+        SETTINGS['lr'] = 1e-9  # what a step adds along the gradients would end it
     warnings.simplefilter('ignore')
     names = [optimizers.get_spec(n).name for n in args.only or optimizers.list_optimizers()]
     measured, as_table = (measure_compiled, compiled_table) if args.compile else (measure, table)
@@ -295,7 +308,8 @@ def main() -> None:
     for model in args.models:
         rows = []
         for name in names:
-            rows.append(measured(name, shapes_of(model), args.rounds, args.threads))
+            parameters = make_parameters(shapes_of(model), args.orthogonal)
+            rows.append(measured(name, parameters, args.rounds, args.threads))
             for count, ms in rows[-1]['ms'].items():
                 print(model, name, count, {k: round(v, 1) for k, v in ms.items()}, flush=True)
         for count in args.threads:
