@@ -128,8 +128,15 @@ class Adan(kernels.ScratchMixin, MultiTensorOptimizer):
         add_number_(work, c['eps'])
         if s['decay'] and s['no_prox']:
             torch._foreach_mul_(params, c['shrink'])
-        add_quotient_(params, state['exp_avg'], work, c['step'])
-        add_quotient_(params, state['exp_avg_diff'], work, c['step_diff'])
+        m, v = state['exp_avg'], state['exp_avg_diff']
+        if torch.compiler.is_compiling():  # where a buffer costs nothing, but a division does
+            both = torch._foreach_mul(m, c['step'])
+            add_scaled_(both, v, c['step_diff'])
+            torch._foreach_div_(both, work)
+            torch._foreach_add_(params, both)
+        else:
+            add_quotient_(params, m, work, c['step'])
+            add_quotient_(params, v, work, c['step_diff'])
         if s['decay'] and not s['no_prox']:
             torch._foreach_mul_(params, c['shrink'])
         torch._foreach_copy_(state['previous_grad'], grads)
