@@ -39,6 +39,8 @@ BLOCK = 384 * 1024
 """Elements of a block. Of 64 to 768 thousand, 384 and 512 thousand were the fastest for LION,
 AdaBelief, AdaBound, Sophia and LAMB on ResNet-50 and DeiT-S (32 MB cache, 1 and 2 threads): smaller
 ones cost more calls than the cache saves."""
+INDUCTOR: dict[str, Any] = {'cpp.dynamic_threads': True}
+"""Else the number of threads at the time of compiling would be built in."""
 SMALL = 16 * 1024
 """Elements of a tensor up to which copies cost less than calls of its own."""
 
@@ -168,7 +170,7 @@ class MultiTensorOptimizer(StrictArguments, torch.optim.Optimizer):
         if self._compiled is None:
             # Dynamo counts recompilations by code object, over all optimizers of the process
             code = _formula_loop.__code__.replace(co_name=f'{type(self).__name__}_step')
-            self._compiled = torch.compile(FunctionType(code, globals()))
+            self._compiled = torch.compile(FunctionType(code, globals()), options=INDUCTOR)
         arguments = [
             (
                 b.params,

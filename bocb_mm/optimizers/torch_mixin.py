@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 
 from bocb_mm.optimizers import kernels
-from bocb_mm.optimizers.multi_tensor import Batch, Tensors, blocks, check_gradient
+from bocb_mm.optimizers.multi_tensor import INDUCTOR, Batch, Tensors, blocks, check_gradient
 from bocb_mm.optimizers.strict import SettingError, StrictArguments
 
 RUN_FLAGS = ('foreach', 'fused', 'capturable', 'differentiable')
@@ -230,8 +230,8 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
         if self._compiled is None:
             # Inductor (torch 2.9.1) would inline the powers of the bias corrections into the loops
             # over the weights and work them out for every element: 5 to 8 times fused AdamW.
-            realize = {'realize_opcount_threshold': 0}
-            self._compiled = torch.compile(super().step, options=realize)  # type: ignore[misc]
+            options = INDUCTOR | {'realize_opcount_threshold': 0}
+            self._compiled = torch.compile(super().step, options=options)  # type: ignore[misc]
             self._rates = [torch.tensor(0.0, dtype=torch.float64) for _ in self.param_groups]
         rates = [group['lr'] for group in self.param_groups]
         try:
