@@ -20,6 +20,10 @@ PYTHON=${PYTHON:-$(command -v python3 || true)}
 "$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
     || die "$("$PYTHON" -V) is not supported; set PYTHON to a Python 3.10, 3.11 or 3.12"
 
+# Two builds at once would write to the same .venv: one at a time.
+exec 9<pyproject.toml
+flock 9
+
 uv=$(find_uv)
 if [ -z "$uv" ]; then
     say "getting uv"
@@ -35,9 +39,6 @@ if [ ! -x .venv/bin/python ]; then
     say "building .venv: a few GB of downloads, and five minutes of compiling mmcv the first time"
     "$uv" venv --quiet --python "$PYTHON" .venv
 fi
-# Both ends of a build write to the same .venv: one at a time.
-exec 9>.venv/.setup.lock
-flock 9
 # Up to date already? Then not even the registry is asked.
 stamp=$(cat pyproject.toml "$0" | cksum)
 if [ "$(cat .venv/.setup.stamp 2>/dev/null)" != "$stamp" ]; then
