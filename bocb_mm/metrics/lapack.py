@@ -61,14 +61,15 @@ def add_gram(gram: np.ndarray, block: np.ndarray, wide: bool) -> None:
 
     Args:
         gram: ``(n, n)`` in Fortran order, float32 or float64.
-        block: In C order, the same type.
+        block: Of the same type; each row in one piece, the rows any distance apart.
         wide: Whether the rows are the n ones.
     """
     rows, columns = block.shape
     n, other = (rows, columns) if wide else (columns, rows)
     # Row by row in memory is the transpose in Fortran order.
     form = b'T' if wide else b'N'
-    _call('syrk', gram.dtype, b'L', form, n, other, 1.0, block, columns, 1.0, gram, n)
+    apart = max(block.strides[0] // block.itemsize, columns)
+    _call('syrk', gram.dtype, b'L', form, n, other, 1.0, block, apart, 1.0, gram, n)
 
 
 def reflect(gram: np.ndarray, unit: np.ndarray) -> None:

@@ -48,10 +48,11 @@ def measure(weight: Weight, settings: Settings) -> dict[str, Any]:
         'n_params': w.numel(),
         'eligible': False,
     }
-    low, high = (float(v) for v in torch.aminmax(w))
+    # By numpy: torch would start threads beside each of ours, and malloc keep memory for them.
+    low, high = float(w.numpy().min()), float(w.numpy().max())
     if not math.isfinite(low + high):
         return row | {'reason': 'not finite'}
-    row |= {'entropy': weight_entropy(w, settings.bins), 'l2_norm': l2_norm(w)}
+    row |= {'entropy': weight_entropy(w, settings.bins, (low, high)), 'l2_norm': l2_norm(w)}
     if low == high:
         return row | {'reason': 'zero' if low == 0 else 'constant'}
     found, values, law = _decompose(weight, settings)
@@ -91,8 +92,8 @@ def fitted_eigenvalues(weight: Weight, found: Spectrum) -> np.ndarray:
     """The eigenvalues that WeightWatcher 0.7.7 would fit for this weight, ascending."""
     values = found.eigenvalues
     if weight.kind == 'depthwise':
-        columns = weight.tensor.flatten(2).double().square().sum((0, 1))
-        values = np.sort(columns.numpy())
+        filters = weight.tensor.flatten(2).numpy()
+        values = np.sort(np.square(filters, dtype=np.float64).sum((0, 1)))
     if weight.kind in ('conv', 'depthwise'):
         values = values * CONV_SCALE
     if len(values) < SKIPPED_BELOW:

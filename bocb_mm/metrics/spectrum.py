@@ -55,7 +55,7 @@ def spectrum(slices: torch.Tensor, k: int = 10, precision: str = 'float64') -> S
     """
     if len(slices) >= _MANY and min(slices.shape[1:]) <= _SMALL:
         return _of_small(slices, k)
-    parts = [_eigenvalues(w.contiguous(), k, precision) for w in slices.detach()]
+    parts = [_eigenvalues(w.numpy(), k, precision) for w in slices.detach()]
     values, centred, totals = zip(*parts)
     top = np.sort(np.concatenate(centred))[-k:]
     return Spectrum(np.sort(np.concatenate(values)), top, max(float(sum(totals)), 0.0))
@@ -79,7 +79,7 @@ def _batch(w: np.ndarray) -> np.ndarray:
     return np.linalg.eigvalsh(gram).ravel().clip(min=0.0)
 
 
-def _eigenvalues(w: torch.Tensor, k: int, precision: str) -> tuple[np.ndarray, np.ndarray, float]:
+def _eigenvalues(w: np.ndarray, k: int, precision: str) -> tuple[np.ndarray, np.ndarray, float]:
     """Eigenvalues of one matrix, the k largest of the centred one, and the sum of the latter's."""
     wide = w.shape[1] > w.shape[0]
     gram, mean = _gram(w, wide, precision)
@@ -96,7 +96,7 @@ def _eigenvalues(w: torch.Tensor, k: int, precision: str) -> tuple[np.ndarray, n
     return values, lapack.largest(d, e, min(k, len(d))).clip(min=0.0), float(d.sum())
 
 
-def _gram(w: torch.Tensor, wide: bool, precision: str) -> tuple[np.ndarray, np.ndarray]:
+def _gram(w: np.ndarray, wide: bool, precision: str) -> tuple[np.ndarray, np.ndarray]:
     """Lower triangle of the smaller Gram matrix in Fortran order, and the means of the columns."""
     rows, columns = w.shape
     n = min(rows, columns)
@@ -105,8 +105,15 @@ def _gram(w: torch.Tensor, wide: bool, precision: str) -> tuple[np.ndarray, np.n
     step = max(_CHUNK // n, n // 4)
     for start in range(0, max(rows, columns), step):
         part = w[:, start : start + step] if wide else w[start : start + step]
-        block = np.ascontiguousarray(part.numpy(), precision)
+        block = _rows_whole(part.astype(precision, copy=False))
         lapack.add_gram(gram, block, wide)
         if not wide:
             sums += block.sum(axis=0, dtype=np.float64)
     return gram, (sums / rows).astype(precision)
+
+
+def _rows_whole(block: np.ndarray) -> np.ndarray:
+    """The block itself if BLAS can read it, each row in one piece; otherwise a copy."""
+    apart, step = block.strides
+    whole = step == block.itemsize and apart >= step * block.shape[1]
+    return block if whole else np.ascontiguousarray(block)

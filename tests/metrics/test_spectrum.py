@@ -32,6 +32,21 @@ def check(slices, k, precision, tolerance):
     assert (found.eigenvalues >= 0).all() and (found.centred >= 0).all()
 
 
+@pytest.mark.parametrize('shape', [(60, 40), (40, 60)])
+@pytest.mark.parametrize('layout', ['padded rows', 'transposed', 'one row repeated', 'sliced'])
+@pytest.mark.parametrize(('precision', 'tolerance'), [('float64', 1e-13), ('float32', 1e-6)])
+def test_any_layout_in_memory(shape, layout, precision, tolerance):
+    whole = torch.randn(130, 130, generator=torch.Generator().manual_seed(0))
+    rows, columns = shape
+    w = {
+        'padded rows': whole[:rows, :columns],
+        'transposed': whole[:columns, :rows].T,
+        'one row repeated': whole[:1, :columns].expand(shape),
+        'sliced': whole[: 2 * rows : 2, : 2 * columns : 2],
+    }[layout]
+    check(w[None], 5, precision, tolerance)
+
+
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('mean', [0.0, 0.4])
 @pytest.mark.parametrize('k', [2, 10])
