@@ -7,14 +7,16 @@ Usage::
     python tools/benchmarks/optimizer_step.py --compile --only LION --out /dev/stdout   # minutes
     python tools/benchmarks/optimizer_step.py --orthogonal --only SGDP AdamP --out /dev/stdout
 
-All contestants of one optimizer and fused AdamW take turns, so that a busy machine slows them
-alike: compare ratios. Gradients are random, weight decay is on, every group has the same settings.
+All contestants of one optimizer and fused AdamW take turns in random order, so that a busy machine
+slows them alike: compare ratios. Gradients are random, weight decay is on, every group has the same
+settings.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import random
 import statistics
 import time
 import warnings
@@ -153,12 +155,17 @@ def contestants(name: str) -> dict[str, Callable[[Any], torch.optim.Optimizer]]:
 
 
 def milliseconds(steps: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median time of each, taking turns."""
+    """Median time of each, taking turns in another order every round.
+
+    In a fixed order each would find in the cache what the same other one left.
+    """
     taken: dict[str, list[float]] = {label: [] for label in steps}
+    order, shuffle = list(steps), random.Random(0).shuffle
     for _ in range(rounds):
-        for label, step in steps.items():
+        shuffle(order)
+        for label in order:
             start = time.perf_counter()
-            step()
+            steps[label]()
             taken[label].append(1e3 * (time.perf_counter() - start))
     return {label: statistics.median(times) for label, times in taken.items()}
 
@@ -271,8 +278,8 @@ def page(tables: dict[str, str], rounds: int, old: Path) -> str:
         '# Time, dispatches and memory of an optimizer step',
         f'Written by `tools/benchmarks/optimizer_step.py` (torch {torch.__version__}, timm '
         f'{version("timm")}, pytorch_optimizer {version("pytorch_optimizer")}, '
-        f'medians of {rounds} rounds in which all contestants take turns, load average before it '
-        f'{os.getloadavg()[0]:.1f}). Cells: ms / ATen dispatches that touch a tensor of more than '
+        f'medians of {rounds} rounds in which all contestants take turns in random order, '
+        f'load average at its end {os.getloadavg()[0]:.1f}). Cells: ms / ATen dispatches that touch a tensor of more than '
         "one element, views included. `ours` is the device's default. `pytorch_optimizer`: the "
         'faster of its two ways, dispatches of its default. Memory: peak beyond the state, in '
         'sizes of the parameters.',
