@@ -279,8 +279,9 @@ def page(tables: dict[str, str], rounds: int, old: Path) -> str:
         f'Written by `tools/benchmarks/optimizer_step.py` (torch {torch.__version__}, timm '
         f'{version("timm")}, pytorch_optimizer {version("pytorch_optimizer")}, '
         f'medians of {rounds} rounds in which all contestants take turns in random order, '
-        f'load average at its end {os.getloadavg()[0]:.1f}). Cells: ms / ATen dispatches that touch a tensor of more than '
-        "one element, views included. `ours` is the device's default. `pytorch_optimizer`: the "
+        f'load average at its end {os.getloadavg()[0]:.1f}). Cells: ms / ATen dispatches that '
+        'touch a tensor of more than one element, views included. `ours` is the '
+        "device's default. `pytorch_optimizer`: the "
         'faster of its two ways, dispatches of its default. Memory: peak beyond the state, in '
         'sizes of the parameters.',
     ]
