@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
@@ -41,8 +41,6 @@ AdaBelief, AdaBound, Sophia and LAMB on ResNet-50 and DeiT-S (32 MB cache, 1 and
 ones cost more calls than the cache saves."""
 INDUCTOR: dict[str, Any] = {'cpp.dynamic_threads': True}
 """Else the number of threads at the time of compiling would be built in."""
-SMALL = 16 * 1024
-"""Elements of a tensor up to which copies cost less than calls of its own."""
 
 
 @dataclass
@@ -242,49 +240,25 @@ def check_gradient(p: Tensor, g: Tensor) -> None:
 def blocks(batch: Batch, cut: bool) -> Iterator[Block]:
     """The batch in pieces of about :data:`BLOCK` elements: small tensors together, big ones cut.
 
-    Without ``cut``, for formulas that need whole tensors, a big tensor is a piece by itself. With
-    it, tensors of up to :data:`SMALL` elements come as one, which is copied back after the piece.
+    Without ``cut``, for formulas that need whole tensors, a big tensor is a piece by itself.
     """
     keys = list(batch.state)
     columns = [batch.params, batch.grads, *batch.state.values()]
-    pieces = {join: _Piece() for join in (False, True)}
+    piece: list[tuple[Tensor, ...]] = []
+    size = 0
     for row in zip(*columns):
         n = row[0].numel()
-        flat = flat_views(row) if cut and (n <= SMALL or n > BLOCK) else None
-        if flat and n > BLOCK:
+        if cut and n >= 2 * BLOCK and (flat := flat_views(row)) is not None:
             for part in zip(*(t.chunk(math.ceil(n / BLOCK)) for t in flat)):
                 yield _as_block([part], keys)
             continue
-        piece = pieces[bool(flat)]
-        piece.rows.append(flat or row)
-        piece.size += n
-        if piece.size >= (BLOCK // 4 if flat else BLOCK):  # copies take memory
-            yield from _emptied(piece, keys, join=bool(flat))
-    for join, piece in pieces.items():
-        yield from _emptied(piece, keys, join)
-
-
-@dataclass
-class _Piece:
-    rows: list[Sequence[Tensor]] = field(default_factory=list)
-    size: int = 0
-
-
-def _emptied(piece: _Piece, keys: list[str], join: bool) -> Iterator[Block]:
-    rows = piece.rows
-    piece.rows, piece.size = [], 0
-    if not rows:
-        return
-    if not join or len(rows) == 1:
-        yield _as_block(rows, keys)
-        return
-    columns = [list(column) for column in zip(*rows)]
-    joined = [torch.cat(column) for column in columns]
-    yield _as_block([joined], keys)
-    sizes = [t.numel() for t in columns[0]]
-    for k, (column, one) in enumerate(zip(columns, joined)):
-        if k != 1:  # gradients are only read
-            torch._foreach_copy_(column, one.split(sizes))
+        piece.append(row)
+        size += n
+        if size >= BLOCK:
+            yield _as_block(piece, keys)
+            piece, size = [], 0
+    if piece:
+        yield _as_block(piece, keys)
 
 
 def _as_block(rows: Sequence[Sequence[Tensor]], keys: list[str]) -> Block:

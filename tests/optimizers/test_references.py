@@ -58,7 +58,6 @@ def test_blocks_do_not_change_the_numbers(name, monkeypatch):
     """A block of 8 elements cuts every tensor of the model."""
     whole, _, _ = run(name, 'cnn', steps=10)
     monkeypatch.setattr('bocb_mm.optimizers.multi_tensor.BLOCK', 8)
-    monkeypatch.setattr('bocb_mm.optimizers.multi_tensor.SMALL', 0)
     cut, _, _ = run.__wrapped__(name, 'cnn', steps=10)
     assert difference(cut, whole) < 1e-12
 

@@ -39,7 +39,6 @@ def weights():
 @pytest.mark.parametrize('name, settings', SETTINGS)
 def test_as_pytorch_does(name, settings, foreach, monkeypatch):
     monkeypatch.setattr(multi_tensor, 'BLOCK', 64)  # cuts the first, groups the last
-    monkeypatch.setattr(multi_tensor, 'SMALL', 1)  # of which it joins the second
     settings = {'lr': 1e-2, 'weight_decay': 0.0} | settings
     if name == 'RAdam':
         settings.setdefault('decoupled_weight_decay', False)
