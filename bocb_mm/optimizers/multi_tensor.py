@@ -237,10 +237,11 @@ def check_gradient(p: Tensor, g: Tensor) -> None:
         raise SettingError(f'parameter of dtype {p.dtype}: expected real floating point')
 
 
-def blocks(batch: Batch, cut: bool) -> Iterator[Block]:
+def blocks(batch: Batch, cut: bool, whole: int = 2) -> Iterator[Block]:
     """The batch in pieces of about :data:`BLOCK` elements: small tensors together, big ones cut.
 
-    Without ``cut``, for formulas that need whole tensors, a big tensor is a piece by itself.
+    Without ``cut``, for formulas that need whole tensors, a big tensor is a piece by itself. With
+    it, one below ``whole`` blocks is: a cut costs calls, and gains the more the more passes follow.
     """
     keys = list(batch.state)
     columns = [batch.params, batch.grads, *batch.state.values()]
@@ -248,7 +249,7 @@ def blocks(batch: Batch, cut: bool) -> Iterator[Block]:
     size = 0
     for row in zip(*columns):
         n = row[0].numel()
-        if cut and n >= 2 * BLOCK and (flat := flat_views(row)) is not None:
+        if cut and n >= whole * BLOCK and (flat := flat_views(row)) is not None:
             for part in zip(*(t.chunk(math.ceil(n / BLOCK)) for t in flat)):
                 yield _as_block([part], keys)
             continue

@@ -199,6 +199,7 @@ class AdaDelta(TorchOptimizer, torch.optim.Adadelta):
     Source: Zeiler, arXiv 1212.5701, Algorithm 1.
     """
 
+    whole_blocks = 1
     foreach_parts = 2
     averages = ('square_avg', 'acc_delta')
 

@@ -39,6 +39,9 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
     one_pass: ClassVar[bool] = False
     """Whether :meth:`update_block` goes over the memory once, so that blocks gain nothing."""
 
+    whole_blocks: ClassVar[int] = 2
+    """Size from which a tensor is cut, in blocks."""
+
     foreach_parts: ClassVar[int] = 1
     """Into how many parts ``foreach=True`` divides the weights: PyTorch's buffers in their size."""
 
@@ -153,7 +156,7 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
             steps = [self.state[p]['step'] for p in batch.params]
             torch._foreach_add_(steps, kernels.number(1, steps[0]))
             c = self.coefficients(group, batch)
-            parts = [batch] if self.one_pass else blocks(batch, cut=True)
+            parts = [batch] if self.one_pass else blocks(batch, cut=True, whole=self.whole_blocks)
             for params, grads, state in parts:
                 self.update_block(params, grads, state, c)
 
