@@ -31,6 +31,14 @@ class SGD(TorchOptimizer, torch.optim.SGD):
     """
 
     changed = {'momentum': 0.9}
+    fused_state = ('momentum_buffer',)
+
+    def fused_kernel(self, group: dict[str, Any], params: Any, grads: Any, *state: Any) -> None:
+        """From the second step on."""
+        keys = ('weight_decay', 'momentum', 'lr', 'dampening', 'nesterov', 'maximize')
+        settings = {key: group[key] for key in keys}
+        buffers = state[0] if group['momentum'] else []
+        torch._fused_sgd_(params, grads, buffers, is_first_step=False, **settings)
 
 
 class Adam(TorchOptimizer, torch.optim.Adam):
@@ -47,6 +55,12 @@ class Adam(TorchOptimizer, torch.optim.Adam):
     Source: Kingma & Ba, ICLR 2015, Algorithm 1.
     """
 
+    fused_state = ('step', 'exp_avg', 'exp_avg_sq')
+
+    def fused_kernel(self, group: dict[str, Any], params: Any, grads: Any, *state: Any) -> None:
+        """Coupled or decoupled decay, as the group says."""
+        fused_adam_(group, params, grads, *state)
+
 
 class AdamW(TorchOptimizer, torch.optim.AdamW):
     """Adam with decoupled decay: ``p *= 1 - lr * weight_decay``, then Adam without decay.
@@ -55,6 +69,21 @@ class AdamW(TorchOptimizer, torch.optim.AdamW):
 
     Source: Loshchilov & Hutter, ICLR 2019, Algorithm 2.
     """
+
+    fused_state = ('step', 'exp_avg', 'exp_avg_sq')
+
+    def fused_kernel(self, group: dict[str, Any], params: Any, grads: Any, *state: Any) -> None:
+        """As :class:`Adam`."""
+        fused_adam_(group, params, grads, *state)
+
+
+def fused_adam_(group: dict[str, Any], params: Any, grads: Any, steps: Any, m: Any, v: Any) -> None:
+    """PyTorch's fused step of Adam or AdamW, whose decay is decoupled."""
+    torch._foreach_add_(steps, 1)
+    b1, b2 = group['betas']
+    kernel = torch._fused_adamw_ if group['decoupled_weight_decay'] else torch._fused_adam_
+    settings = {key: group[key] for key in ('lr', 'weight_decay', 'eps', 'maximize')}
+    kernel(params, grads, m, v, [], steps, amsgrad=False, beta1=b1, beta2=b2, **settings)
 
 
 class Adamax(TorchOptimizer, torch.optim.Adamax):
@@ -189,6 +218,15 @@ class AdaGrad(TorchOptimizer, torch.optim.Adagrad):
     """
 
     foreach_parts = 2
+    fused_state = ('step', 'sum')
+
+    def fused_kernel(self, group: dict[str, Any], params: Any, grads: Any, *state: Any) -> None:
+        """The sum starts with the optimizer, so that there is no first step."""
+        torch._foreach_add_(state[0], 1)
+        settings = {
+            key: group[key] for key in ('lr', 'lr_decay', 'weight_decay', 'eps', 'maximize')
+        }
+        torch._fused_adagrad_(params, grads, state[1], state[0], **settings)
 
 
 class AdaDelta(TorchOptimizer, torch.optim.Adadelta):

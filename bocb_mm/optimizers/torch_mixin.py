@@ -36,6 +36,9 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
     averages: ClassVar[tuple[str, ...]] = ()
     """State tensors of :meth:`update_block`; none: PyTorch's loop is all there is."""
 
+    fused_state: ClassVar[tuple[str, ...]] = ()
+    """State tensors of :meth:`fused_kernel`; none: PyTorch has no fused kernel for a CPU."""
+
     one_pass: ClassVar[bool] = False
     """Whether :meth:`update_block` goes over the memory once, so that blocks gain nothing."""
 
@@ -103,6 +106,8 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._fused_step():
+            return loss
         fused = [group for group in self.param_groups if group.get('fused')]
         self._check_gradients(bool(fused))
         # torch 2.9.1: fused SGD fails where some weights have a momentum buffer and others do not.
@@ -122,6 +127,48 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
             for group in fallback:
                 group['fused'] = True
         return loss
+
+    def _fused_step(self) -> bool:
+        """The fused kernels of a CPU without PyTorch's way to them, where nothing is uncommon.
+
+        That way takes 0.3 to 1 ms for 160 weights, and needs :meth:`_check_gradients` before it.
+
+        Returns:
+            Whether the step is done.
+        """
+        scaled = getattr(self, 'grad_scale', None), getattr(self, 'found_inf', None)
+        if not self.fused_state or scaled != (None, None) or not self._all_started():
+            return False
+        batches = [self._fused_batch(group) for group in self.param_groups]
+        if None in batches:
+            return False
+        for group, batch in zip(self.param_groups, batches):
+            if batch:
+                self.fused_kernel(group, *zip(*batch))
+        return True
+
+    def _fused_batch(self, group: dict[str, Any]) -> list[tuple[torch.Tensor, ...]] | None:
+        """Weight, gradient and state of each weight that is due; None for what is uncommon."""
+        if not group.get('fused') or group.get('amsgrad') or isinstance(group['lr'], torch.Tensor):
+            return None
+        batch: list[tuple[torch.Tensor, ...]] = []
+        for p in group['params']:
+            g = p.grad
+            if g is None:
+                continue
+            dense = g.layout is torch.strided and p.is_contiguous() and g.is_contiguous()
+            if not dense or not p.is_cpu or p.dtype != g.dtype:
+                return None
+            state = self.state[p]
+            tensors = [state.get(key) for key in self.fused_state]
+            if any(t is None for t in tensors):
+                return None
+            batch.append((p, g, *tensors))
+        return batch
+
+    def fused_kernel(self, group: dict[str, Any], params: Any, grads: Any, *state: Any) -> None:
+        """Run PyTorch's kernel; ``state``: the tensors of each of :attr:`fused_state`."""
+        raise NotImplementedError
 
     def _runs_foreach(self) -> bool:
         """Whether it is asked for or, with ``None``, what PyTorch does on the device."""

@@ -35,6 +35,46 @@ def weights():
     return [nn.Parameter(t) for t in tensors]
 
 
+FUSED = {
+    'SGD': (torch.optim.SGD, {'momentum': 0.9, 'nesterov': True}),
+    'Adam': (torch.optim.Adam, {}),
+    'AdamW': (torch.optim.AdamW, {}),
+    'AdaGrad': (torch.optim.Adagrad, {'lr_decay': 0.01}),
+}
+
+
+@pytest.mark.parametrize('maximize', [False, True])
+@pytest.mark.parametrize('name', FUSED)
+def test_fused_step_is_pytorchs_to_the_bit(name, maximize, monkeypatch):
+    torch_class, settings = FUSED[name]
+    settings = settings | {'lr': 1e-2, 'weight_decay': 0.1, 'maximize': maximize}
+    shapes = ((5, 3, 2, 2), (7,), ())
+    torch.manual_seed(0)
+    mine = [nn.Parameter(torch.randn(s)) for s in shapes]
+    theirs = [nn.Parameter(p.detach().clone()) for p in mine]
+    ours = optimizers.build_optimizer(name, mine, **settings)
+    reference = torch_class(theirs, fused=True, **settings)
+    kernel, called = ours.fused_kernel, []
+    monkeypatch.setattr(ours, 'fused_kernel', lambda *lists: (called.append(1), kernel(*lists)))
+    for i in range(8):
+        for p, q in zip(mine, theirs):
+            p.grad = torch.randn_like(p)
+            if p.dim() == 4 and i == 5:  # lies otherwise: PyTorch's step, the gradient copied
+                p.grad = p.grad.to(memory_format=torch.channels_last)
+            q.grad = p.grad.contiguous().clone()
+        if i == 6:
+            mine[1].grad = theirs[1].grad = None
+        ours.param_groups[0]['lr'] = reference.param_groups[0]['lr'] = 1e-2 / (1 + i)
+        ours.step()
+        reference.step()
+    # not in the step that has channels-last, nor in the first, but AdaGrad's sum is there before
+    assert len(called) == (7 if name == 'AdaGrad' else 6)
+    for p, q in zip(mine, theirs):
+        assert torch.equal(p, q)
+        for key, value in reference.state[q].items():
+            assert torch.equal(ours.state[p][key], value)
+
+
 @WAYS
 @pytest.mark.parametrize('name, settings', SETTINGS)
 def test_as_pytorch_does(name, settings, foreach, monkeypatch):
