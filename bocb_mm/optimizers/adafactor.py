@@ -7,12 +7,72 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.multi_tensor import Batch, MultiTensorOptimizer, Scalars, Tensors
-from bocb_mm.optimizers.rows import RowSpace, RowSpaceMixin
+from bocb_mm.optimizers import kernels
+from bocb_mm.optimizers.multi_tensor import (
+    Batch,
+    Block,
+    MultiTensorOptimizer,
+    Scalars,
+    Tensors,
+    square,
+)
+from bocb_mm.optimizers.rows import RowSpace, RowSpaceMixin, reduce_segments, repeated
 from bocb_mm.optimizers.strict import check_common, require
 
 
-class AdaFactor(RowSpaceMixin, MultiTensorOptimizer):
+class FactorSpace(RowSpace):
+    """With the columns of its tensors, which all have two or more dimensions.
+
+    A column is what lies in one piece of the first dimension: all others are columns together.
+    """
+
+    def __init__(self, params: Tensors) -> None:
+        super().__init__(params)
+        widths = [n for part in self.parts for n in part.widths]
+        self.column_factor = params[0].new_empty(sum(widths))
+        self.column_numbers = self.unordered(self.column_factor.split(widths))
+        self.column_views = [x.view(p.shape[1:]) for x, p in zip(self.column_numbers, params)]
+        self._turned = [
+            [_turned(piece, p) for piece, p in zip(part.pieces, part.of(params))]
+            for part in self.parts
+        ]
+        self._lengths = [repeated(part.counts, part.widths, params[0]) for part in self.parts]
+        self._columns = self.column_factor.split([sum(part.widths) for part in self.parts])
+        self._rows = [self.row_factor[part.rows] for part in self.parts]
+
+    def write_factors(self, grads: Tensors, state: Any, new: float, eps: float) -> None:
+        """Update row and column means; leave the factors of the update in the space."""
+        for k, part in enumerate(self.parts):
+            own = part.of(grads)
+            torch._foreach_copy_(part.work, own)
+            torch._foreach_mul_(part.work, own)
+            part.reduce_rows('mean', out=self._rows[k])
+            torch._foreach_copy_(self._turned[k], own)
+            torch._foreach_mul_(self._turned[k], own)
+            reduce_segments(
+                part.flat, 'mean', lengths=self._lengths[k], unsafe=True, out=self._columns[k]
+            )
+        row, column = self.row_factor, self.column_factor
+        for means, numbers, moments in (
+            (row, self.row_numbers, state['row']),
+            (column, self.column_numbers, state['col']),
+        ):
+            means.add_(eps)
+            torch._foreach_lerp_(moments, numbers, new)
+            torch._foreach_copy_(numbers, moments)
+        of_tensor = torch.segment_reduce(row, 'mean', lengths=self.rows, unsafe=True)
+        row.div_(of_tensor[self.owner]).rsqrt_()
+        column.rsqrt_()
+
+
+def _turned(piece: Tensor, p: Tensor) -> Tensor:
+    """A view of ``piece`` with the shape of ``p`` in which a column of ``p`` lies in one piece."""
+    n = p.shape[0]
+    strides = [s * n for s in torch.empty(p.shape[1:], device='meta').stride()]
+    return piece.as_strided(p.shape, (1, *strides), piece.storage_offset())
+
+
+class AdaFactor(kernels.ScratchMixin, RowSpaceMixin, MultiTensorOptimizer):
     r"""Adam without momentum, its second moment kept as row and column means.
 
     For a matrix (rows first dimension, columns the rest: a kernel is (out, in*k*k)), with
@@ -51,7 +111,7 @@ class AdaFactor(RowSpaceMixin, MultiTensorOptimizer):
     """
 
     elementwise = False
-    row_columns = True
+    space_class = FactorSpace
     statics = ('beta1', 'eps1', 'eps2', 'clip_threshold', 'scale_parameter')
 
     def __init__(
@@ -127,67 +187,90 @@ class AdaFactor(RowSpaceMixin, MultiTensorOptimizer):
                 u = torch.rsqrt(moment, out=squared).mul_(g)
             _descend_(p, u, state['exp_avg'][i] if 'exp_avg' in state else None, c, s)
 
+    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
+        """Tensor by tensor on kept memory; torch's SGD kernel shrinks and steps in one pass."""
+        params, grads, state = block
+        dense = all(t.is_contiguous() for t in (*params, *grads))
+        if not dense or not kernels.take(params, grads):
+            self.update(*block, c, s)
+            return
+        for i, (p, g, u) in enumerate(zip(params, grads, self.scratch_like(params))):
+            if s['kind']:
+                rows, work = g.view(p.shape[0], -1), u.view(p.shape[0], -1)
+                torch.mul(rows, rows, out=work)
+                row, col = state['row'][i], state['col'][i]
+                row.lerp_(work.mean(1).add_(s['eps1']), c['new'])
+                col.lerp_(work.mean(0).add_(s['eps1']), c['new'])
+                torch.outer((row / row.mean()).rsqrt_(), col.rsqrt(), out=work)
+            else:
+                moment = state['exp_avg_sq'][i]
+                moment.lerp_(torch.mul(g, g, out=u).add_(s['eps1']), c['new'])
+                torch.rsqrt(moment, out=u)
+            momentum = state['exp_avg'][i] if 'exp_avg' in state else None
+            _descend_dense_(p, u.mul_(g), momentum, c, s)
+
     def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
-        """All tensors at once; one flat buffer."""
+        """All tensors at once; a flat buffer for half of them."""
         params, grads, state = batch
         momentum = state.get('exp_avg')
         if not s['kind']:
-            u = torch._foreach_mul(grads, grads)
-            torch._foreach_add_(u, s['eps1'])
-            torch._foreach_lerp_(state['exp_avg_sq'], u, c['new'])
-            torch._foreach_copy_(u, state['exp_avg_sq'])
-            torch._foreach_rsqrt_(u)
+            squared = torch._foreach_mul(grads, grads)
+            torch._foreach_add_(squared, s['eps1'])
+            torch._foreach_lerp_(state['exp_avg_sq'], squared, c['new'])
+            del squared  # gives its memory to the next list
+            u = torch._foreach_rsqrt(state['exp_avg_sq'])
             torch._foreach_mul_(u, grads)
             _descend_grouped_(params, u, momentum, c, s)
             return
         with self.row_space(params) as space:
-            _write_factors(space, grads, state, c['new'], s['eps1'])
-            torch._foreach_copy_(space.work, grads)
-            torch._foreach_mul_(space.work, space.row_views)
-            torch._foreach_mul_(space.work, space.column_views)
-            _descend_grouped_(params, space.work, momentum, c, s)
-
-
-def _write_factors(space: RowSpace, grads: Tensors, state: Any, new: float, eps: float) -> None:
-    """Update row and column means; leave the factors of the update in the space."""
-    means = []
-    for views, key in ((space.work, 'row'), (space.turned, 'col')):
-        torch._foreach_copy_(views, grads)
-        torch._foreach_mul_(views, views)
-        torch._foreach_add_(views, eps)
-        if key == 'row':
-            now = space.row_sums() / space.lengths
-        else:
-            now = space.column_sums() / space.column_lengths
-        mean = torch.cat(state[key]).lerp_(now, new)
-        torch._foreach_copy_(state[key], mean.split([len(t) for t in state[key]]))
-        means.append(mean)
-    row, column = means
-    of_tensor = space.tensor_sums(row) / space.rows
-    space.row_factor.copy_((row / of_tensor[space.owner]).rsqrt_())
-    space.column_factor.copy_(column.rsqrt_())
+            space.write_factors(grads, state, c['new'], s['eps1'])
+            for part in space.parts:
+                torch._foreach_copy_(part.work, part.of(grads))
+                torch._foreach_mul_(part.work, part.of(space.row_views))
+                torch._foreach_mul_(part.work, part.of(space.column_views))
+                moments = part.of(momentum) if momentum else None
+                _descend_grouped_(part.of(params), part.work, moments, c, s)
 
 
 def _descend_grouped_(
     params: Tensors, u: Tensors, momentum: Tensors | None, c: Scalars, s: Scalars
 ) -> None:
     """:func:`_descend_` on lists."""
-    sizes = [p.numel() ** -0.5 for p in params]
-    roots = torch.tensor(sizes, dtype=params[0].dtype, device=params[0].device)
-    rms = torch.stack(torch._foreach_norm(u)) * (roots / s['clip_threshold'])
-    factors = c['step'] / rms.clamp_(min=1.0)
+    roots = [p.numel() ** -0.5 for p in params]
+    factors = torch._foreach_norm(u)
+    torch._foreach_mul_(factors, [root / s['clip_threshold'] for root in roots])
+    torch._foreach_clamp_min_(factors, 1.0)
+    torch._foreach_reciprocal_(factors)
+    torch._foreach_mul_(factors, c['step'])
     if s['scale_parameter']:
-        scale = (torch.stack(torch._foreach_norm(params)) * roots).clamp_(min=s['eps2'])
-        factors = factors * scale
-    torch._foreach_mul_(u, factors.unbind())
+        scale = torch._foreach_norm(params)
+        torch._foreach_mul_(scale, roots)
+        torch._foreach_clamp_min_(scale, s['eps2'])
+        torch._foreach_mul_(factors, scale)
+    torch._foreach_mul_(u, factors)
     if momentum is not None:
         torch._foreach_lerp_(momentum, u, 1 - s['beta1'])
         u = momentum
     if s['decay'] and s['scale_parameter']:
-        torch._foreach_mul_(params, (1 - c['shrink'] * scale).unbind())
+        torch._foreach_mul_(scale, -c['shrink'])
+        torch._foreach_add_(scale, 1.0)
+        torch._foreach_mul_(params, scale)
     elif s['decay']:
         torch._foreach_mul_(params, 1 - c['shrink'])
     torch._foreach_add_(params, u)
+
+
+def _descend_dense_(p: Tensor, u: Tensor, momentum: Tensor | None, c: Scalars, s: Scalars) -> None:
+    """:func:`_descend_` for float32 and float64 in one piece on a CPU."""
+    scale = max((square(p) / p.numel()) ** 0.5, s['eps2']) if s['scale_parameter'] else 1.0
+    over = (square(u) / u.numel()) ** 0.5 / s['clip_threshold']
+    rate = -c['step'] * scale / (1.0 if over <= 1.0 else over)  # NaN where it is NaN
+    shrink = c['shrink'] * scale
+    if momentum is None and rate:
+        kernels.sgd_([p], [u], [], lr=rate, momentum=0.0, weight_decay=shrink / rate)
+    elif momentum is not None:
+        momentum.lerp_(u.mul_(-rate), 1 - s['beta1'])
+        p.mul_(1 - shrink).add_(momentum)
 
 
 def _descend_(p: Tensor, u: Tensor, momentum: Tensor | None, c: Scalars, s: Scalars) -> None:

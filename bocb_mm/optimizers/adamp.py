@@ -18,8 +18,8 @@ from bocb_mm.optimizers.multi_tensor import (
     add_number_,
     add_scaled_,
 )
-from bocb_mm.optimizers.projection import find_one, project_, project_grouped_
-from bocb_mm.optimizers.rows import RowSpaceMixin
+from bocb_mm.optimizers.projection import ProjectionSpace, find_one, project_, project_grouped_
+from bocb_mm.optimizers.rows import Part, RowSpaceMixin
 from bocb_mm.optimizers.strict import check_betas, check_common, require
 
 
@@ -49,6 +49,7 @@ class AdamP(kernels.ScratchMixin, RowSpaceMixin, MultiTensorOptimizer):
     """
 
     elementwise = False
+    space_class = ProjectionSpace
     statics = ('betas', 'eps', 'delta', 'wd_ratio')
 
     def __init__(
@@ -131,7 +132,7 @@ class AdamP(kernels.ScratchMixin, RowSpaceMixin, MultiTensorOptimizer):
             kernels.adam_(p, g, (a, b), lr=c['lr'], weight_decay=c['weight_decay'], **how)
 
     def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
-        """All tensors at once; one flat buffer, which the denominators enter twice."""
+        """All tensors at once; a flat buffer for half of them, which denominators enter twice."""
         params, grads, state = batch
         b1, b2 = s['betas']
         m, v = state['exp_avg'], state['exp_avg_sq']
@@ -139,20 +140,22 @@ class AdamP(kernels.ScratchMixin, RowSpaceMixin, MultiTensorOptimizer):
         torch._foreach_mul_(v, b2)
         torch._foreach_addcmul_(v, grads, grads, value=1 - b2)
 
-        def write_denominators(work: Tensors) -> None:
-            torch._foreach_copy_(work, v)
-            torch._foreach_sqrt_(work)
-            add_number_(work, c['eps'])
+        def write_denominators(part: Part) -> None:
+            torch._foreach_copy_(part.work, part.of(v))
+            torch._foreach_sqrt_(part.work)
+            add_number_(part.work, c['eps'])
 
-        def write_step(work: Tensors) -> None:
-            write_denominators(work)
-            torch._foreach_reciprocal_(work)
-            torch._foreach_mul_(work, m)
+        def write_step(part: Part) -> None:
+            write_denominators(part)
+            torch._foreach_reciprocal_(part.work)
+            torch._foreach_mul_(part.work, part.of(m))
 
         with self.row_space(params) as space:
             project_grouped_(space, params, grads, write_step, c, s)
-            write_denominators(space.work)
-            torch._foreach_addcdiv_(params, m, space.work, value=-c['step'])
+            for part in space.parts:
+                write_denominators(part)
+                weights, moments = part.of(params), part.of(m)
+                torch._foreach_addcdiv_(weights, moments, part.work, value=-c['step'])
 
 
 def descend_projected_(params: Tensors, grads: Tensors, u: Tensors, c: Scalars, s: Scalars) -> None:

@@ -278,6 +278,24 @@ def flat_views(tensors: Sequence[Tensor]) -> list[Tensor] | None:
     return None
 
 
+def divided(sizes: Sequence[int], parts: int) -> list[list[int]]:
+    """Indices of tensors in lists of about equal size: the largest first, to the smallest list.
+
+    Example:
+        >>> divided([5, 1, 3], 2)
+        [[0], [2, 1]]
+    """
+    if parts == 1:
+        return [list(range(len(sizes)))]
+    lists: list[list[int]] = [[] for _ in range(parts)]
+    totals = [0] * parts
+    for k in sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True):
+        smallest = totals.index(min(totals))
+        lists[smallest].append(k)
+        totals[smallest] += sizes[k]
+    return lists
+
+
 def add_scaled_(y: Tensors, x: Tensors, a: Any) -> None:
     """``y += a * x``, where ``a`` is a number or a 0-dim tensor."""
     if isinstance(a, Tensor):

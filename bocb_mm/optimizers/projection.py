@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.multi_tensor import Scalars, Tensors
-from bocb_mm.optimizers.rows import RowSpace
+from bocb_mm.optimizers.multi_tensor import Scalars, Tensors, add_quotient_
+from bocb_mm.optimizers.rows import Part, RowSpace, reduce_segments
 
 _vecdot: Callable[..., Any] = getattr(np, 'vecdot', partial(np.einsum, 'ij,ij->i'))  # numpy < 2
 
@@ -34,80 +34,71 @@ class Layout:
     """How rows belong to tensors.
 
     Attributes:
-        total: Sums rows to tensors: (rows, k) to (tensors, k).
+        total: Sums rows to tensors: (4, rows) to (4, tensors), written to the second argument.
         largest: Maximum over the rows of each tensor: (rows,) to (tensors,).
         spread: Gives each row the value of its tensor: (tensors,) to (rows,).
-        row_limit: ``delta / sqrt(elements of a row)`` per tensor; negative for one never projected.
-        limit: ``delta / sqrt(elements of the tensor)`` per tensor, likewise.
+        limits: ``delta / sqrt(dim)`` of the rows and of the tensors, shape (rows + tensors,);
+            negative for what is never projected.
     """
 
-    total: Callable[[Tensor], Tensor]
+    total: Callable[[Tensor, Tensor], Any]
     largest: Callable[[Tensor], Tensor]
     spread: Callable[[Tensor], Tensor]
-    row_limit: Any
-    limit: Any
+    limits: Tensor
 
 
-@dataclass
-class Found:
-    """What the cosines say.
+class Products:
+    """Inner products of weights ``p``, gradients ``g`` and step ``u``, and the views of them.
+
+    Args:
+        rows: Number of rows of all tensors.
+        tensors: Number of tensors.
+        like: Gives type and device.
 
     Attributes:
-        by_row: Whether the rows of a tensor lose their own components; shape (tensors,).
-        as_whole: Whether the tensor as a whole loses its one, unless ``by_row``; shape (tensors,).
-        squares: ``(|p| + eps)^2`` of each row, then of each tensor; shape (rows + tensors,).
+        pp, gg, pg, pu: ``<p, p>``... of each row, then of each tensor, shape (rows + tensors,).
+        norms: The first two, shape (2, rows + tensors).
+        by_row, by_tensor: All four of the rows, of the tensors.
     """
 
-    by_row: Tensor
-    as_whole: Tensor
-    squares: Tensor
+    def __init__(self, rows: int, tensors: int, like: Tensor) -> None:
+        sizes = [rows, tensors]
+        table = like.new_empty(4, rows + tensors)
+        self.norms = table[:2]
+        self.pp, self.gg, self.pg, self.pu = table.unbind()
+        self.by_row, self.by_tensor = table.split(sizes, 1)
+        self.row_gg, self.tensor_gg = self.gg.split(sizes)
+        self.row_pg, self.tensor_pg = self.pg.split(sizes)
 
-    def any(self) -> bool:
-        """Whether anything is projected at all; waits for the device."""
-        return bool((self.by_row | self.as_whole).any())
+    def row_factors(self, layout: Layout, c: Scalars, s: Scalars, out: Tensor) -> Tensor:
+        """What each row of the weights is multiplied with before ``step * u`` is subtracted.
 
+        The rows are given; everything is overwritten, because each operation on its own would be
+        a dispatch more.
 
-def examine(pp: Tensor, gg: Tensor, pg: Tensor, layout: Layout, eps: float) -> Found:
-    """Compare weights and gradients.
+        Args:
+            layout: How rows belong to tensors.
+            c: ``step``: step size; ``shrink``: rate times decay, 0 without decay.
+            s: ``eps``: guards the norms; ``wd_ratio``: share of the decay that acts on projected
+                tensors.
+            out: Where to write them, shape (rows,).
 
-    Args:
-        pp: Inner product of each row of the weights with itself, shape (rows,).
-        gg: The same of the gradients.
-        pg: Inner product of both.
-        layout: How rows belong to tensors.
-        eps: Guards the norms.
-    """
-    rows = torch.stack((pp, gg, pg), 1)
-    both = torch.cat([rows, layout.total(rows)])  # rows, then whole tensors: one formula for both
-    n = len(rows)
-    p_norm, g_norm = (both[:, :2].sqrt() + eps).unbind(1)
-    cosine = both[:, 2].abs() / g_norm / p_norm
-    by_row = layout.largest(cosine[:n]) < layout.row_limit
-    return Found(by_row, cosine[n:] < layout.limit, p_norm.square())
-
-
-def row_factors(pu: Tensor, found: Found, layout: Layout, c: Scalars, s: Scalars) -> Tensor:
-    """What each row of the weights is multiplied with before ``step * u`` is subtracted.
-
-    Args:
-        pu: Inner product of each row of the weights with that of the step ``u``, shape (rows,).
-        found: What :func:`examine` found.
-        layout: How rows belong to tensors.
-        c: ``step``: step size; ``shrink``: rate times decay, 0 without decay.
-        s: ``wd_ratio``: share of the decay that acts on projected tensors.
-
-    Returns:
-        ``1 - shrink * wd + step * c`` per row.
-    """
-    n = len(pu)
-    parallel = pu / found.squares[:n]
-    whole = layout.total(pu[:, None]).flatten() / found.squares[n:]
-    # of two Python numbers torch.where makes float32, whatever the type of the weights
-    ratio = torch.full((), s['wd_ratio'], dtype=pu.dtype, device=pu.device)
-    kept = torch.where(found.by_row | found.as_whole, ratio, 1.0)
-    others = layout.spread(torch.where(found.as_whole, whole, 0.0))
-    along = torch.where(layout.spread(found.by_row), parallel, others)
-    return 1 - c['shrink'] * layout.spread(kept) + c['step'] * along
+        Returns:
+            ``1 - shrink * wd + step * c`` in ``out``.
+        """
+        layout.total(self.by_row, self.by_tensor)
+        self.norms.sqrt_().add_(s['eps'])
+        self.gg.mul_(self.pp)
+        # the cosine is below its limit where |<p, g>| - limit |p| |g| is below 0, which NaN is not
+        self.pg.abs_().addcmul_(layout.limits, self.gg, value=-1)
+        rows_below = layout.largest(self.row_pg) < 0
+        tensor_below = self.tensor_pg < 0
+        # from here on gg is the factor with a projection
+        self.gg.fill_(1 - c['shrink'] * s['wd_ratio'])
+        add_quotient_([self.gg], [self.pu], [self.pp.square_()], c['step'])
+        others = torch.where(tensor_below, self.tensor_gg, 1 - c['shrink'])
+        torch.where(layout.spread(rows_below), self.row_gg, layout.spread(others), out=out)
+        return out
 
 
 def rows_of(t: Tensor) -> Tensor:
@@ -129,31 +120,11 @@ def row_dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.from_numpy(_vecdot(a.detach().numpy(), b.detach().numpy()))
 
 
-def single_layout(p: Tensor, delta: float) -> Layout:
-    """The layout of one tensor alone."""
-    n, size = p.shape[0], p.numel()
-    return Layout(
-        total=lambda x: x.sum(0, keepdim=True),
-        largest=lambda x: x.amax(0, keepdim=True),
-        spread=lambda x: x.expand(n),
-        row_limit=delta / (size // n) ** 0.5,
-        limit=delta / size**0.5,
-    )
-
-
 def as_rows(*tensors: Tensor) -> list[Tensor]:
     """The tensors as (first dimension, rest), their elements in the same order."""
     if all(t.stride() == tensors[0].stride() for t in tensors):
         return [rows_of(t) for t in tensors]
     return [t.flatten(1) for t in tensors]
-
-
-def examine_one(p: Tensor, g: Tensor, s: Scalars) -> tuple[Found, Layout]:
-    """:func:`examine` for one tensor; ``s``: ``delta`` and ``eps``."""
-    layout = single_layout(p, s['delta'])
-    a, b = as_rows(p, g)
-    pp, gg = (torch.linalg.vector_norm(x, dim=1).square() for x in (a, b))
-    return examine(pp, gg, row_dot(a, b), layout, s['eps']), layout
 
 
 @dataclass
@@ -174,7 +145,7 @@ class Projected:
         return row_dot(a, b) if isinstance(self.pg, Tensor) else _dot(a, b)
 
     def scale_(self, p: Tensor, pu: Any, c: Scalars, s: Scalars) -> None:
-        """Multiply the weights with their factors, as :func:`row_factors` has them."""
+        """Multiply the weights with their factors, as :meth:`Products.row_factors` has them."""
         factors = 1 - c['shrink'] * s['wd_ratio'] + c['step'] * pu / self.squares
         scale_rows_(p, factors) if isinstance(factors, Tensor) else p.mul_(factors)
 
@@ -182,8 +153,8 @@ class Projected:
 def find_one(p: Tensor, g: Tensor, s: Scalars) -> Projected | None:
     """How a tensor on a CPU is projected, if it is; ``s``: ``delta`` and ``eps``.
 
-    :func:`examine` for one tensor, which stops as soon as the answer is known: at the first row
-    that is not orthogonal it goes on to the tensor as a whole.
+    It stops as soon as the answer is known: at the first row that is not orthogonal it goes on to
+    the tensor as a whole.
     """
     if p.dim() < 2:
         return None
@@ -211,8 +182,21 @@ def _dot(a: Tensor, b: Tensor) -> float:
 
 def project_(p: Tensor, g: Tensor, u: Tensor, c: Scalars, s: Scalars) -> None:
     """Multiply the weights of one tensor with their row factors."""
-    found, layout = examine_one(p, g, s)
-    scale_rows_(p, row_factors(row_dot(*as_rows(p, u)), found, layout, c, s))
+    n, width = p.shape[0], p.numel() // p.shape[0]
+    products = Products(n, 1, p)
+    a, b = as_rows(p, g)
+    pairs = ((a, a), (b, b), (a, b), as_rows(p, u))
+    products.by_row.copy_(torch.stack([row_dot(x, y) for x, y in pairs]))
+    row_limit = s['delta'] / width**0.5
+    limits = p.new_full((n + 1,), row_limit)
+    limits[n:] = row_limit / n**0.5
+    layout = Layout(
+        total=lambda rows, out: out.copy_(rows.sum(1, keepdim=True)),
+        largest=lambda x: x.amax(0, keepdim=True),
+        spread=lambda x: x.expand(n),
+        limits=limits,
+    )
+    scale_rows_(p, products.row_factors(layout, c, s, out=p.new_empty(n)))
 
 
 def scale_rows_(p: Tensor, factors: Tensor) -> None:
@@ -220,11 +204,42 @@ def scale_rows_(p: Tensor, factors: Tensor) -> None:
     p.mul_(factors.view(-1, *[1] * (p.dim() - 1)))
 
 
+class ProjectionSpace(RowSpace):
+    """With the inner products, and where those of each part stand among them."""
+
+    def __init__(self, params: Tensors) -> None:
+        super().__init__(params)
+        n = len(self.owner)
+        self.products = Products(n, len(params), params[0])
+        rows = self.products.by_row.unbind()
+        self.products_of = [[x[part.rows] for x in rows] for part in self.parts]
+        self._counts = self.rows.expand(4, -1)
+        self._delta: float | None = None
+
+    def layout(self, delta: float) -> Layout:
+        """How the rows belong to the tensors; those of one dimension are never projected."""
+        if delta != self._delta:
+            never = torch.where(self.matrix, 1.0, -torch.inf).to(self.row_factor)
+            of_rows = (never / self.widths**0.5)[self.owner]
+            self._limits = delta * torch.cat([of_rows, never / (self.rows * self.widths) ** 0.5])
+            self._delta = delta
+        return Layout(self._total, self._largest, self._spread, self._limits)
+
+    def _total(self, rows: Tensor, out: Tensor) -> None:
+        reduce_segments(rows, 'sum', lengths=self._counts, axis=1, unsafe=True, out=out)
+
+    def _largest(self, x: Tensor) -> Tensor:
+        return torch.segment_reduce(x, 'max', lengths=self.rows, unsafe=True)
+
+    def _spread(self, x: Tensor) -> Tensor:
+        return x[self.owner]
+
+
 def project_grouped_(
-    space: RowSpace,
+    space: ProjectionSpace,
     params: Tensors,
     grads: Tensors,
-    write_step: Callable[[Tensors], None],
+    write_step: Callable[[Part], None],
     c: Scalars,
     s: Scalars,
 ) -> None:
@@ -234,30 +249,18 @@ def project_grouped_(
         space: Work space made for ``params``; borrowed.
         params: Weights, changed in place.
         grads: Gradients.
-        write_step: Writes the step ``u`` into the views it is given.
-        c: As for :func:`row_factors`.
-        s: As for :func:`row_factors`, and ``delta``.
+        write_step: Writes the step ``u`` of a part into its ``work``.
+        c: As for :meth:`Products.row_factors`.
+        s: As for :meth:`Products.row_factors`, and ``delta``.
     """
-    products = []
-    for left, right in ((params, None), (grads, None), (grads, params)):
-        torch._foreach_copy_(space.work, left)
-        torch._foreach_mul_(space.work, space.work if right is None else right)
-        products.append(space.row_sums())
-    write_step(space.work)
-    torch._foreach_mul_(space.work, params)
-    products.append(space.row_sums())
-    delta = s['delta']
-    if space.limits is None or space.limits[0] != delta:
-        never = torch.where(space.matrix, 1.0, -torch.inf)
-        space.limits = (delta, delta * never / space.widths**0.5, delta * never / space.sizes**0.5)
-    layout = Layout(
-        total=space.tensor_sums,
-        largest=space.tensor_maxima,
-        spread=lambda x: x[space.owner],
-        row_limit=space.limits[1],
-        limit=space.limits[2],
-    )
-    pp, gg, pg, pu = products
-    found = examine(pp, gg, pg, layout, s['eps'])
-    space.row_factor.copy_(row_factors(pu, found, layout, c, s))
+    for part, (pp, gg, pg, pu) in zip(space.parts, space.products_of):
+        p, g = part.of(params), part.of(grads)
+        for left, right, out in ((p, p, pp), (g, g, gg), (g, p, pg)):
+            torch._foreach_copy_(part.work, left)
+            torch._foreach_mul_(part.work, right)
+            part.reduce_rows('sum', out)
+        write_step(part)
+        torch._foreach_mul_(part.work, p)
+        part.reduce_rows('sum', pu)
+    space.products.row_factors(space.layout(s['delta']), c, s, out=space.row_factor)
     torch._foreach_mul_(params, space.row_views)

@@ -1,73 +1,115 @@
 """Sums over rows of many tensors at once, in a number of dispatches that does not grow with them.
 
-PyTorch has no ``_foreach`` reduction over rows. Here all tensors are laid one after the other into
-one flat buffer by a single ``_foreach_copy_``, and ``torch.segment_reduce`` sums the rows in one
-call. The views into the buffers are made once; the memory of the big buffer is given back between
-steps.
+PyTorch has no ``_foreach`` reduction over rows. Here tensors are laid one after the other into a
+flat buffer by a single ``_foreach_copy_``, and ``torch.segment_reduce`` sums their rows in one
+call. The buffer holds half of the weights at a time, so that it stays well below their size with
+all the numbers for each row. Its memory is given back between steps; the views into it are made
+once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers.multi_tensor import Tensors
+from bocb_mm.optimizers.multi_tensor import Tensors, divided
+
+PARTS = 2
+"""Of the weights. Each part more costs AdamP 20 dispatches; with two it takes 60."""
+
+reduce_segments = torch.ops.aten.segment_reduce.out
+"""``torch.segment_reduce``, which has no ``out`` in torch 2.9.1, into a tensor."""
+
+
+class Part:
+    """Tensors that are in the flat buffer at the same time.
+
+    Args:
+        indices: Which of all the tensors.
+        tensors: These; shapes count.
+        flat: The buffer, at least in their size.
+        start: Rows of the parts before it.
+
+    Attributes:
+        work: Views of the buffer with the shapes of the tensors.
+        rows: Where the rows of the part stand among those of all.
+        counts, widths: Rows of each tensor, elements of its rows.
+    """
+
+    def __init__(self, indices: list[int], tensors: Tensors, flat: Tensor, start: int) -> None:
+        sizes = [t.numel() for t in tensors]
+        self.indices = indices
+        self.flat = flat[: sum(sizes)]
+        self.pieces = self.flat.split(sizes)
+        self.work = [piece.view(t.shape) for piece, t in zip(self.pieces, tensors)]
+        self.counts = [t.shape[0] if t.dim() > 1 else 1 for t in tensors]
+        self.widths = [size // n for size, n in zip(sizes, self.counts)]
+        self.rows = slice(start, start + sum(self.counts))
+        self._lengths = repeated(self.widths, self.counts, flat)
+
+    def of(self, tensors: Tensors) -> Tensors:
+        """Those of the part among what belongs to all the tensors."""
+        return [tensors[k] for k in self.indices]
+
+    def reduce_rows(self, how: str, out: Tensor) -> None:
+        """``'sum'`` or ``'mean'`` of each row of what stands in the buffer; (rows of the part,)."""
+        reduce_segments(self.flat, how, lengths=self._lengths, unsafe=True, out=out)
 
 
 class RowSpace:
     """Work space for a list of tensors.
 
-    Rows are those of the first dimension; a tensor of at most one dimension is one row. Columns are
-    all other dimensions together.
+    Rows are those of the first dimension; a tensor of at most one dimension is one row. Rows and
+    tensors are ordered by part where numbers for all of them stand in one vector.
 
     Args:
         params: The tensors; shapes, device and dtype count.
-        columns: Also lay out columns; all tensors have two or more dimensions then.
 
     Attributes:
-        work: Views of the flat buffer with the shapes of ``params``; valid after :meth:`borrow`.
-        turned: The same, but with the columns of each tensor in one piece.
-        rows, widths, sizes: Rows of each tensor, elements of its rows, elements; shape (tensors,).
+        parts: They have the buffer by turns; valid between :meth:`borrow` and :meth:`release`.
+        rows, widths: Rows of each tensor, elements of its rows; shape (tensors,).
         matrix: Whether a tensor has more than one dimension, shape (tensors,).
-        owner: Index of the tensor of each row, shape (rows of all tensors,).
-        row_factor, column_factor: One number a row, one a column.
-        row_views, column_views: Views of them that broadcast over each tensor.
-        limits: Kept by :mod:`.projection`.
+        owner: Number of the tensor of each row, shape (rows of all tensors,).
+        row_factor: One number a row.
+        row_numbers: Views of it by tensor, in the order of ``params``.
+        row_views: The same, in shapes that broadcast over the tensors.
     """
 
-    def __init__(self, params: Tensors, columns: bool = False) -> None:
+    def __init__(self, params: Tensors) -> None:
         first = params[0]
-        device = first.device
         self._key = [(p.data_ptr(), p.shape) for p in params]
-        self._flat = first.new_empty(sum(p.numel() for p in params))
+        sizes = [p.numel() for p in params]
+        shares = [share for share in divided(sizes, PARTS) if share]
+        self._flat = first.new_empty(max(sum(sizes[k] for k in share) for share in shares))
         self._bytes = self._flat.untyped_storage().nbytes()
-        parts = self._flat.split([p.numel() for p in params])
-        self.work = [part.view(p.shape) for part, p in zip(parts, params)]
-        counts = [p.shape[0] if p.dim() > 1 else 1 for p in params]
-        widths = [p.numel() // n for p, n in zip(params, counts)]
-        self.rows = torch.tensor(counts, device=device)
-        self.widths = torch.tensor(widths, device=device)
-        self.sizes = self.rows * self.widths
-        self.matrix = torch.tensor([p.dim() > 1 for p in params], device=device)
-        self.limits: tuple[float, Tensor, Tensor] | None = None
-        self.owner = torch.arange(len(counts), device=device).repeat_interleave(self.rows)
-        self.lengths = self.widths[self.owner]
-        self.row_factor = first.new_empty(sum(counts))
+        self.parts: list[Part] = []
+        start = 0
+        for share in shares:
+            part = Part(share, [params[k] for k in share], self._flat, start)
+            self.parts.append(part)
+            start = part.rows.stop
+        counts = [n for part in self.parts for n in part.counts]
+        widths = [n for part in self.parts for n in part.widths]
+        self.rows, self.widths = (torch.tensor(x, device=first.device) for x in (counts, widths))
+        self.order = [k for share in shares for k in share]
+        dims = [params[k].dim() for k in self.order]
+        self.matrix = torch.tensor([d > 1 for d in dims], device=first.device)
+        self.owner = repeated(list(range(len(counts))), counts, first)
+        self.row_factor = first.new_empty(start)
+        self.row_numbers = self.unordered(self.row_factor.split(counts))
         self.row_views = [
-            part.view([-1] + [1] * (p.dim() - 1) if p.dim() else [])
-            for part, p in zip(self.row_factor.split(counts), params)
+            numbers.view([-1] + [1] * (p.dim() - 1) if p.dim() else [])
+            for numbers, p in zip(self.row_numbers, params)
         ]
-        if columns:
-            self.turned = [_turned(part, p) for part, p in zip(parts, params)]
-            self.column_lengths = self.rows.repeat_interleave(self.widths)
-            self.column_factor = first.new_empty(sum(widths))
-            self.column_views = [
-                part.view(p.shape[1:]) for part, p in zip(self.column_factor.split(widths), params)
-            ]
-        self.release()
+
+    def unordered(self, by_tensor: Any) -> Tensors:
+        """What is ordered by part, in the order of the tensors."""
+        found = dict(zip(self.order, by_tensor))
+        return [found[k] for k in range(len(found))]
 
     def fits(self, params: Tensors) -> bool:
         """Whether the space was made for these tensors."""
@@ -81,43 +123,25 @@ class RowSpace:
         """Give it back to the allocator."""
         self._flat.untyped_storage().resize_(0)
 
-    def row_sums(self) -> Tensor:
-        """Sums over the rows of what stands in the buffer, shape (rows of all tensors,)."""
-        return torch.segment_reduce(self._flat, 'sum', lengths=self.lengths, unsafe=True)
 
-    def column_sums(self) -> Tensor:
-        """Sums over the columns of what was written through ``turned``."""
-        return torch.segment_reduce(self._flat, 'sum', lengths=self.column_lengths, unsafe=True)
-
-    def tensor_sums(self, by_row: Tensor) -> Tensor:
-        """Sums over the rows of each tensor, shape (tensors,)."""
-        return torch.segment_reduce(by_row, 'sum', lengths=self.rows, unsafe=True)
-
-    def tensor_maxima(self, by_row: Tensor) -> Tensor:
-        """Maxima over the rows of each tensor, shape (tensors,)."""
-        return torch.segment_reduce(by_row, 'max', lengths=self.rows, unsafe=True)
-
-
-def _turned(part: Tensor, p: Tensor) -> Tensor:
-    """A view of ``part`` with the shape of ``p`` in which a column of ``p`` lies in one piece."""
-    n = p.shape[0]
-    strides = [s * n for s in torch.empty(p.shape[1:], device='meta').stride()]
-    return part.as_strided(p.shape, (1, *strides), part.storage_offset())
+def repeated(values: list[int], counts: list[int], like: Tensor) -> Tensor:
+    """Each value as often as its count says."""
+    tensors = (torch.tensor(x, device=like.device) for x in (values, counts))
+    return torch.repeat_interleave(*tensors)
 
 
 class RowSpaceMixin:
     """Keeps a :class:`RowSpace` for each list of tensors that an optimizer updates together."""
 
-    row_columns = False
-    """Whether the spaces lay out columns too."""
+    space_class: ClassVar[Any] = RowSpace
 
     @contextmanager
-    def row_space(self, params: Tensors) -> Iterator[RowSpace]:
+    def row_space(self, params: Tensors) -> Iterator[Any]:
         """The space of these tensors, its memory borrowed inside the block."""
         spaces = self.__dict__.setdefault('_spaces', {})
         key = (id(params[0]), len(params))
         if key not in spaces or not spaces[key].fits(params):
-            spaces[key] = RowSpace(params, self.row_columns)
+            spaces[key] = self.space_class(params)
         space = spaces[key]
         space.borrow()
         try:

@@ -10,8 +10,8 @@ from torch import Tensor
 from bocb_mm.optimizers import kernels
 from bocb_mm.optimizers.adamp import descend_projected_
 from bocb_mm.optimizers.multi_tensor import Batch, Block, MultiTensorOptimizer, Scalars, Tensors
-from bocb_mm.optimizers.projection import find_one, project_grouped_
-from bocb_mm.optimizers.rows import RowSpaceMixin
+from bocb_mm.optimizers.projection import ProjectionSpace, find_one, project_grouped_
+from bocb_mm.optimizers.rows import Part, RowSpaceMixin
 from bocb_mm.optimizers.strict import check_common, require
 
 
@@ -49,6 +49,7 @@ class SGDP(RowSpaceMixin, MultiTensorOptimizer):
     """
 
     elementwise = False
+    space_class = ProjectionSpace
     statics = ('momentum', 'dampening', 'nesterov', 'eps', 'delta', 'wd_ratio')
 
     def __init__(
@@ -128,17 +129,17 @@ class SGDP(RowSpaceMixin, MultiTensorOptimizer):
         )  # fmt: skip
 
     def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
-        """All tensors at once; one flat buffer."""
+        """All tensors at once; a flat buffer for half of them."""
         params, grads, state = batch
         buffer, momentum = state['momentum_buffer'], s['momentum']
         torch._foreach_mul_(buffer, momentum)
         torch._foreach_add_(buffer, grads, alpha=1 - s['dampening'])
 
-        def write_step(work: Tensors) -> None:
-            torch._foreach_copy_(work, buffer)
+        def write_step(part: Part) -> None:
+            torch._foreach_copy_(part.work, part.of(buffer))
             if s['nesterov']:
-                torch._foreach_mul_(work, momentum)
-                torch._foreach_add_(work, grads)
+                torch._foreach_mul_(part.work, momentum)
+                torch._foreach_add_(part.work, part.of(grads))
 
         with self.row_space(params) as space:
             project_grouped_(space, params, grads, write_step, c, s)

@@ -17,7 +17,14 @@ from typing import Any, ClassVar
 import torch
 
 from bocb_mm.optimizers import kernels
-from bocb_mm.optimizers.multi_tensor import INDUCTOR, Batch, Tensors, blocks, check_gradient
+from bocb_mm.optimizers.multi_tensor import (
+    INDUCTOR,
+    Batch,
+    Tensors,
+    blocks,
+    check_gradient,
+    divided,
+)
 from bocb_mm.optimizers.strict import SettingError, StrictArguments
 
 RUN_FLAGS = ('foreach', 'fused', 'capturable', 'differentiable')
@@ -241,13 +248,17 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
     def _step_in_parts(self) -> None:
         """PyTorch's foreach step, a part of the weights at a time: its buffers are smaller."""
         groups = self.param_groups
-        parts = [divided(group['params'], self.foreach_parts) for group in groups]
+        parts = [self._parts_of(group['params']) for group in groups]
         try:
             for lists in zip(*parts):
                 self.param_groups = [g | {'params': part} for g, part in zip(groups, lists)]
                 self._foreach_step()
         finally:
             self.param_groups = groups
+
+    def _parts_of(self, params: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+        shares = divided([p.numel() for p in params], self.foreach_parts)
+        return [[params[k] for k in share] for share in shares]
 
     def _foreach_step(self) -> None:
         super().step()  # type: ignore[misc]
@@ -329,24 +340,6 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
         self.__dict__.setdefault('compile', False)
         self._compiled = None
         super().__setstate__(state)  # type: ignore[misc]
-
-
-def divided(params: list[torch.Tensor], parts: int) -> list[list[torch.Tensor]]:
-    """Weights in lists of about equal size: each of them, the largest first, to the smallest list.
-
-    Example:
-        >>> [[p.numel() for p in part] for part in divided([torch.ones(n) for n in (5, 1, 3)], 2)]
-        [[5], [3, 1]]
-    """
-    if parts == 1:
-        return [params]
-    lists: list[list[torch.Tensor]] = [[] for _ in range(parts)]
-    sizes = [0] * parts
-    for p in sorted(params, key=torch.Tensor.numel, reverse=True):
-        smallest = sizes.index(min(sizes))
-        lists[smallest].append(p)
-        sizes[smallest] += p.numel()
-    return lists
 
 
 def _as_groups(params: Any) -> list[dict[str, Any]]:

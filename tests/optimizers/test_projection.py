@@ -1,6 +1,7 @@
-"""The projection of one tensor on a CPU, which stops early, against the one that looks at it all."""
+"""The projection of SGDP and AdamP, three ways, against the paper's words in plain Python."""
 
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -39,29 +40,91 @@ def zero(p, g):
     return torch.zeros_like(g)
 
 
+CASES = {by_row: 'row', as_whole: 'whole', zero: 'row', all_but_last: None, as_it_is: None}
+CASES[not_a_number] = None
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b))
+
+
+def projects(p, g):
+    cosine = abs(dot(p, g)) / (math.sqrt(dot(p, p)) + 1e-8) / (math.sqrt(dot(g, g)) + 1e-8)
+    return cosine < SETTINGS['delta'] / math.sqrt(len(p))
+
+
+def expected(p, g, u, kind):
+    """The weights before ``step * u`` is subtracted, and how they were projected."""
+    rows = [[t.tolist() for t in row] for row in zip(p.double(), g.double(), u.double())]
+    flat = [t.double().flatten().tolist() for t in (p, g, u)]
+    wd, along = 1.0, [0.0] * len(rows)
+    if p.dim() > 1 and all(projects(w, x) for w, x, _ in rows):
+        found, wd = 'row', SETTINGS['wd_ratio']
+        along = [dot(w, y) / dot(w, w) for w, _, y in rows]
+    elif p.dim() > 1 and projects(flat[0], flat[1]):
+        found, wd = 'whole', SETTINGS['wd_ratio']
+        along = [dot(flat[0], flat[2]) / dot(flat[0], flat[0])] * len(rows)
+    else:
+        found = None
+    assert found == kind  # the case is what it says
+    factors = torch.tensor([1 - C['shrink'] * wd + C['step'] * a for a in along])
+    return p * factors.to(p).view(-1, *[1] * (p.dim() - 1))
+
+
+def example(gradient, dtype, rows=6, width=40):
+    p, g, u = torch.randn(3, rows, width, dtype=dtype)
+    return p, gradient(p, g), u
+
+
 @pytest.mark.parametrize('vecdot', [np.vecdot, functools.partial(np.einsum, 'ij,ij->i')])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    ('gradient', 'kind'),
-    [(by_row, 'row'), (as_whole, 'whole'), (zero, 'row')]
-    + [(case, None) for case in (all_but_last, as_it_is, not_a_number)],
-)
-def test_one_tensor_is_projected_as_all_together_are(gradient, kind, dtype, vecdot, monkeypatch):
+@pytest.mark.parametrize('gradient', CASES)
+def test_one_tensor(gradient, dtype, vecdot, monkeypatch):
     monkeypatch.setattr(pr, '_vecdot', vecdot)
     torch.manual_seed(1)
-    p, g, u = torch.randn(3, 6, 40, dtype=dtype)
-    g = gradient(p, g)
-    found, layout = pr.examine_one(p, g, SETTINGS)
+    p, g, u = example(gradient, dtype)
+    kind = CASES[gradient]
+    result = expected(p, g, u, kind)
+
     projected = pr.find_one(p, g, SETTINGS)
-    assert found.any() == (projected is not None)
-    assert bool(found.by_row) == (kind == 'row')
-    if projected is None:
-        assert kind is None
-        return
-    assert isinstance(projected.pg, torch.Tensor) == (kind == 'row')
-    expected = p * pr.row_factors(pr.row_dot(p, u), found, layout, C, SETTINGS)[:, None]
-    projected.scale_(p, projected.inner(p, u), C, SETTINGS)
-    torch.testing.assert_close(p, expected)
+    assert (projected is None) == (kind is None)
+    if projected is not None:
+        assert isinstance(projected.pg, torch.Tensor) == (kind == 'row')
+        found = p.clone()
+        projected.scale_(found, projected.inner(p, u), C, SETTINGS)
+        torch.testing.assert_close(found, result)
+
+    found = p.clone()
+    pr.project_(found, g, u, C, SETTINGS)
+    torch.testing.assert_close(found, result)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('count', [1, 2, 7])
+def test_many_tensors_at_once(count, dtype):
+    torch.manual_seed(2)
+    kinds = list(CASES.items()) * 2
+    examples, results = [], []
+    for k, (gradient, kind) in enumerate(kinds[:count]):
+        p, g, u = example(gradient, dtype, rows=3 + k, width=20 + 5 * k)
+        examples.append([t.reshape(3 + k, 5, -1) for t in (p, g, u)])
+        results.append(expected(p, g, u, kind).view(3 + k, 5, -1))
+    if count > 1:  # one that is left alone
+        vector = torch.randn(3, 9, dtype=dtype)
+        examples.insert(1, [*vector])
+        results.insert(1, vector[0] * (1 - C['shrink']))
+    params, grads, steps = (list(column) for column in zip(*examples))
+    space = pr.ProjectionSpace(params)
+    assert len(space.parts) == min(count, 2)
+
+    def write_step(part):
+        torch._foreach_copy_(part.work, part.of(steps))
+
+    for _ in range(2):  # a space is used again
+        found = [p.clone() for p in params]
+        pr.project_grouped_(space, found, grads, write_step, C, SETTINGS)
+        for weights, result in zip(found, results):
+            torch.testing.assert_close(weights, result)
 
 
 def test_vectors_are_left_alone():
