@@ -85,7 +85,6 @@ class RowSpace:
         sizes = [p.numel() for p in params]
         shares = [share for share in divided(sizes, PARTS) if share]
         self._flat = first.new_empty(max(sum(sizes[k] for k in share) for share in shares))
-        self._bytes = self._flat.untyped_storage().nbytes()
         self.parts: list[Part] = []
         start = 0
         for share in shares:
@@ -117,7 +116,9 @@ class RowSpace:
 
     def borrow(self) -> None:
         """Take the memory of the flat buffer."""
-        self._flat.untyped_storage().resize_(self._bytes)
+        storage, size = self._flat.untyped_storage(), self._flat.nbytes
+        if storage.nbytes() != size:  # a new space has it
+            storage.resize_(size)
 
     def release(self) -> None:
         """Give it back to the allocator."""

@@ -257,14 +257,22 @@ class AdaDelta(TorchOptimizer, torch.optim.Adadelta):
             u.mul_(rho).addcmul_(delta, delta, value=1 - c['rho'])
             p.add_(delta, alpha=-float(c['lr']))
 
+    def _foreach_parts(self) -> int:
+        return self.foreach_parts if self._has_own_foreach() else 3
+
+    def _has_own_foreach(self) -> bool:
+        """Not in the first step, in which PyTorch makes the state."""
+        due = [p for g in self.param_groups for p in g['params'] if p.grad is not None]
+        maximize = any(group['maximize'] for group in self.param_groups)
+        return not maximize and all(self.state.get(p) for p in due)
+
     def _foreach_step(self) -> None:
         """With two buffers at a time where PyTorch has three."""
-        due = [[p for p in g['params'] if p.grad is not None] for g in self.param_groups]
-        started = all(self.state.get(p) for params in due for p in params)
-        if not started or any(group['maximize'] for group in self.param_groups):
+        if not self._has_own_foreach():
             super()._foreach_step()
             return
-        for group, params in zip(self.param_groups, due):
+        for group in self.param_groups:
+            params = [p for p in group['params'] if p.grad is not None]
             if params:
                 self._foreach_group(group, params)
 

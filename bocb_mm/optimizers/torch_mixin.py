@@ -257,8 +257,11 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
             self.param_groups = groups
 
     def _parts_of(self, params: list[torch.Tensor]) -> list[list[torch.Tensor]]:
-        shares = divided([p.numel() for p in params], self.foreach_parts)
+        shares = divided([p.numel() for p in params], self._foreach_parts())
         return [[params[k] for k in share] for share in shares]
+
+    def _foreach_parts(self) -> int:
+        return self.foreach_parts
 
     def _foreach_step(self) -> None:
         super().step()  # type: ignore[misc]
