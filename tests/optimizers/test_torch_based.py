@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import bocb_mm.optimizers as optimizers
-from bocb_mm.optimizers import multi_tensor, torch_mixin
+from bocb_mm.optimizers import multi_tensor
 
 TORCH = {
     'Adamax': torch.optim.Adamax,
@@ -114,8 +114,3 @@ def test_the_formula_is_what_runs(name, monkeypatch):
     before = [p.detach().clone() for p in params]
     ours.step()
     assert not any(torch.equal(p, q) for p, q in zip(params, before))
-
-
-def test_weights_are_divided_evenly():
-    sizes = [[p.numel() for p in part] for part in torch_mixin.divided(weights(), 2)]
-    assert sizes == [[315, 6, 1], [300, 216]]  # the largest first, to the lighter side

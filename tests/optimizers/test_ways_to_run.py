@@ -74,6 +74,15 @@ def test_blocks_have_every_element_once(shapes, cut, block):
         torch.testing.assert_close(total, g + 1)
 
 
+@given(sizes=st.lists(st.integers(1, 100), max_size=20), parts=st.integers(1, 4))
+def test_shares_are_about_equal(sizes, parts):
+    shares = multi_tensor.divided(sizes, parts)
+    assert sorted(k for share in shares for k in share) == list(range(len(sizes)))
+    totals = [sum(sizes[k] for k in share) for share in shares]
+    assert len(totals) == parts
+    assert max(totals) - min(totals) <= max(sizes, default=0)
+
+
 def most_beyond_state(build, params):
     """Largest sum of what an optimizer takes in three steps and has not freed, in bytes."""
     activities = [torch.profiler.ProfilerActivity.CPU]
