@@ -38,7 +38,7 @@ class FactorSpace(RowSpace):
         ]
         self._lengths = [repeated(part.counts, part.widths, params[0]) for part in self.parts]
         self._columns = self.column_factor.split([sum(part.widths) for part in self.parts])
-        self._rows = [self.row_factor[part.rows] for part in self.parts]
+        self._rows = [part.own_rows(self.row_factor) for part in self.parts]
 
     def write_factors(self, grads: Tensors, state: Any, new: float, eps: float) -> None:
         """Update row and column means; leave the factors of the update in the space."""
@@ -61,7 +61,7 @@ class FactorSpace(RowSpace):
             torch._foreach_lerp_(moments, numbers, new)
             torch._foreach_copy_(numbers, moments)
         of_tensor = torch.segment_reduce(row, 'mean', lengths=self.rows, unsafe=True)
-        row.div_(of_tensor[self.owner]).rsqrt_()
+        row.div_(of_tensor.index_select(0, self.owner)).rsqrt_()
         column.rsqrt_()
 
 

@@ -64,7 +64,7 @@ class Products:
     def __init__(self, rows: int, tensors: int, like: Tensor) -> None:
         sizes = [rows, tensors]
         table = like.new_empty(4, rows + tensors)
-        self.norms = table[:2]
+        self.norms = table.narrow(0, 0, 2)
         self.pp, self.gg, self.pg, self.pu = table.unbind()
         self.by_row, self.by_tensor = table.split(sizes, 1)
         self.row_gg, self.tensor_gg = self.gg.split(sizes)
@@ -212,15 +212,15 @@ class ProjectionSpace(RowSpace):
         n = len(self.owner)
         self.products = Products(n, len(params), params[0])
         rows = self.products.by_row.unbind()
-        self.products_of = [[x[part.rows] for x in rows] for part in self.parts]
-        self._counts = self.rows.expand(4, -1)
+        self.products_of = [[part.own_rows(x) for x in rows] for part in self.parts]
+        self._counts = self.rows.repeat(4, 1)
         self._delta: float | None = None
 
     def layout(self, delta: float) -> Layout:
         """How the rows belong to the tensors; those of one dimension are never projected."""
         if delta != self._delta:
             never = torch.where(self.matrix, 1.0, -torch.inf).to(self.row_factor)
-            of_rows = (never / self.widths**0.5)[self.owner]
+            of_rows = (never / self.widths**0.5).index_select(0, self.owner)
             self._limits = delta * torch.cat([of_rows, never / (self.rows * self.widths) ** 0.5])
             self._delta = delta
         return Layout(self._total, self._largest, self._spread, self._limits)
@@ -232,7 +232,7 @@ class ProjectionSpace(RowSpace):
         return torch.segment_reduce(x, 'max', lengths=self.rows, unsafe=True)
 
     def _spread(self, x: Tensor) -> Tensor:
-        return x[self.owner]
+        return x.index_select(0, self.owner)
 
 
 def project_grouped_(

@@ -36,24 +36,28 @@ class Part:
 
     Attributes:
         work: Views of the buffer with the shapes of the tensors.
-        rows: Where the rows of the part stand among those of all.
+        start, rows: Where the rows of the part stand among those of all, and how many they are.
         counts, widths: Rows of each tensor, elements of its rows.
     """
 
     def __init__(self, indices: list[int], tensors: Tensors, flat: Tensor, start: int) -> None:
         sizes = [t.numel() for t in tensors]
         self.indices = indices
-        self.flat = flat[: sum(sizes)]
+        self.flat = flat.narrow(0, 0, sum(sizes))
         self.pieces = self.flat.split(sizes)
         self.work = [piece.view(t.shape) for piece, t in zip(self.pieces, tensors)]
         self.counts = [t.shape[0] if t.dim() > 1 else 1 for t in tensors]
         self.widths = [size // n for size, n in zip(sizes, self.counts)]
-        self.rows = slice(start, start + sum(self.counts))
+        self.start, self.rows = start, sum(self.counts)
         self._lengths = repeated(self.widths, self.counts, flat)
 
     def of(self, tensors: Tensors) -> Tensors:
         """Those of the part among what belongs to all the tensors."""
         return [tensors[k] for k in self.indices]
+
+    def own_rows(self, by_row: Tensor) -> Tensor:
+        """A view of the part's among numbers for all rows."""
+        return by_row.narrow(0, self.start, self.rows)
 
     def reduce_rows(self, how: str, out: Tensor) -> None:
         """``'sum'`` or ``'mean'`` of each row of what stands in the buffer; (rows of the part,)."""
@@ -90,7 +94,7 @@ class RowSpace:
         for share in shares:
             part = Part(share, [params[k] for k in share], self._flat, start)
             self.parts.append(part)
-            start = part.rows.stop
+            start += part.rows
         counts = [n for part in self.parts for n in part.counts]
         widths = [n for part in self.parts for n in part.widths]
         self.rows, self.widths = (torch.tensor(x, device=first.device) for x in (counts, widths))
@@ -127,8 +131,8 @@ class RowSpace:
 
 def repeated(values: list[int], counts: list[int], like: Tensor) -> Tensor:
     """Each value as often as its count says."""
-    tensors = (torch.tensor(x, device=like.device) for x in (values, counts))
-    return torch.repeat_interleave(*tensors)
+    x, n = (torch.tensor(each, device=like.device) for each in (values, counts))
+    return torch.repeat_interleave(x, n, output_size=sum(counts))
 
 
 class RowSpaceMixin:

@@ -20,7 +20,7 @@ def test_rows_of_every_tensor():
     for how in ('sum', 'mean'):
         for part in space.parts:
             torch._foreach_copy_(part.work, part.of(given))
-            part.reduce_rows(how, out=space.row_factor[part.rows])
+            part.reduce_rows(how, out=part.own_rows(space.row_factor))
         for numbers, views, t in zip(space.row_numbers, space.row_views, given):
             rows = t.reshape(t.shape[0] if t.dim() > 1 else 1, -1)
             torch.testing.assert_close(numbers, getattr(rows, how)(1))
