@@ -81,6 +81,15 @@ def test_ranges(values, k):
     assert -1e-9 <= entropy <= math.log(len(values)) + 1e-9
 
 
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('exponent', [-140, -120, -100, 0, 100])
+def test_entropy_does_not_depend_on_the_scale(exponent):
+    steps = torch.arange(256.0)
+    entropy = weight_entropy(torch.ldexp(steps, torch.tensor(exponent)))
+    assert entropy == pytest.approx(math.log(256), rel=1e-6)
+
+
+@pytest.mark.filterwarnings('error')
 @settings(deadline=None, max_examples=50)
 @given(
     w=st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=50),
