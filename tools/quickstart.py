@@ -54,9 +54,9 @@ def tuned(
 # The pre-training that others wait for goes first, long jobs before short ones.
 JOBS = (
     digits('r18-xs', 'AdamW', 3e-3, 0.05, 30),
-    tuned('retinanet', 'AdamW', 2e-3, 0.05, 110, start='random'),
-    tuned('retinanet', 'AdamW', 2e-3, 0.05, 110),
-    tuned('retinanet', 'SGD', 0.02, 1e-4, 110),
+    tuned('retinanet', 'AdamW', 2e-3, 0.05, 80, start='random'),
+    tuned('retinanet', 'AdamW', 2e-3, 0.05, 80),
+    tuned('retinanet', 'SGD', 0.05, 1e-4, 80),
     tuned('topdown', 'AdamW', 2e-3, 0.05, 45),
     tuned('topdown', 'Adam', 2e-3, 0.0, 45),
     digits('cnx-xs', 'AdamW', 3e-3, 0.05, 40),

@@ -14,15 +14,16 @@ model = dict(
     ),
     neck=dict(in_channels=[64, 128], out_channels=64, start_level=0, num_outs=2),
     bbox_head=dict(
-        num_classes=10, in_channels=64, feat_channels=64, stacked_convs=2,
+        # One convolution: with a second one, which has no normalisation, AP50 was 0.67 instead of 0.78.
+        num_classes=10, in_channels=64, feat_channels=64, stacked_convs=1,
         # Digits are 32 to 64 px high and about 1.6 times as high as wide: anchors of 24, 30, 38 px on
         # the finer map and 48, 60, 76 on the coarser.
         anchor_generator=dict(octave_base_scale=1.5, ratios=[1.0, 1.6], strides=[16, 32]),
     ),
     test_cfg=dict(max_per_img=30),  # a scene holds at most six digits
 )  # fmt: skip
-optim_wrapper = dict(clip_grad=dict(max_norm=10))
-max_epochs = 8
+optim_wrapper = dict(clip_grad=dict(max_norm=1))
+max_epochs = 6
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=100),  # one epoch
