@@ -128,6 +128,7 @@ class NAdam(TorchOptimizer, torch.optim.NAdam):
 
     foreach_parts = 2
     averages = ('exp_avg', 'exp_avg_sq')
+    counters = {'step': 0.0, 'mu_product': 1.0}
 
     def coefficients(self, group: dict[str, Any], batch: Batch) -> dict[str, Any]:
         """What is divided by ``sqrt(v)`` is ``step (g + share m)``; counts in the product of mu."""
@@ -180,13 +181,6 @@ class RAdam(TorchOptimizer, torch.optim.RAdam):
         """Decoupled decay only."""
         return group['decoupled_weight_decay']
 
-    def _batch(self, group: dict[str, Any]) -> Batch | None:
-        """The first steps, which are not rectified, are PyTorch's."""
-        batch = super()._batch(group)
-        if batch is None or not batch.params:
-            return batch
-        return batch if self._rho(group, batch.step)[0] > 5 else None
-
     @staticmethod
     def _rho(group: dict[str, Any], t: int) -> tuple[float, float]:
         """Length of the approximated simple moving average, and its limit."""
@@ -195,20 +189,32 @@ class RAdam(TorchOptimizer, torch.optim.RAdam):
         return limit - 2 * t * b2**t / (1 - b2**t), limit
 
     def coefficients(self, group: dict[str, Any], batch: Batch) -> dict[str, Any]:
-        """Rectified, RAdam is AdamW with another rate and eps."""
+        """Rectified, RAdam is AdamW with another rate and eps; before, momentum with decay."""
         rho, limit = self._rho(group, batch.step)
+        lr, (b1, b2) = float(group['lr']), group['betas']
+        if rho <= 5:
+            shrink = 1 - lr * group['weight_decay']
+            return {'momentum_step': lr / (1 - b1**batch.step), 'betas': (b1, b2), 'shrink': shrink}
         rate = ((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)) ** 0.5
         return {
             'step': batch.step,
-            'lr': float(group['lr']) * rate,
-            'betas': group['betas'],
-            'eps': group['eps'] / (1 - group['betas'][1] ** batch.step) ** 0.5,
+            'lr': lr * rate,
+            'betas': (b1, b2),
+            'eps': group['eps'] / (1 - b2**batch.step) ** 0.5,
             'weight_decay': group['weight_decay'] / rate,
         }
 
     def update_block(self, params: Tensors, grads: Tensors, state: Any, c: dict[str, Any]) -> None:
-        """Adam's kernel."""
-        kernels.adam_(params, grads, (state['exp_avg'], state['exp_avg_sq']), **c)
+        """Adam's kernel, once the variance is tractable."""
+        m, v = state['exp_avg'], state['exp_avg_sq']
+        if 'momentum_step' not in c:
+            kernels.adam_(params, grads, (m, v), **c)
+            return
+        b1, b2 = c['betas']
+        for p, g, a, b in zip(params, grads, m, v):
+            a.lerp_(g, 1 - b1)
+            b.mul_(b2).addcmul_(g, g, value=1 - b2)
+            p.mul_(c['shrink']).add_(a, alpha=-c['momentum_step'])
 
 
 class AdaGrad(TorchOptimizer, torch.optim.Adagrad):
@@ -258,21 +264,19 @@ class AdaDelta(TorchOptimizer, torch.optim.Adadelta):
             p.add_(delta, alpha=-float(c['lr']))
 
     def _foreach_parts(self) -> int:
-        return self.foreach_parts if self._has_own_foreach() else 3
+        return 3 if self._maximizes() else self.foreach_parts
 
-    def _has_own_foreach(self) -> bool:
-        """Not in the first step, in which PyTorch makes the state."""
-        due = [p for g in self.param_groups for p in g['params'] if p.grad is not None]
-        maximize = any(group['maximize'] for group in self.param_groups)
-        return not maximize and all(self.state.get(p) for p in due)
+    def _maximizes(self) -> bool:
+        return any(group['maximize'] for group in self.param_groups)
 
     def _foreach_step(self) -> None:
         """With two buffers at a time where PyTorch has three."""
-        if not self._has_own_foreach():
+        if self._maximizes():
             super()._foreach_step()
             return
         for group in self.param_groups:
             params = [p for p in group['params'] if p.grad is not None]
+            self._start(params)
             if params:
                 self._foreach_group(group, params)
 

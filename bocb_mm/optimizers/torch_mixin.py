@@ -15,6 +15,7 @@ from inspect import Parameter
 from typing import Any, ClassVar
 
 import torch
+from torch.optim.optimizer import _get_scalar_dtype
 
 from bocb_mm.optimizers import kernels
 from bocb_mm.optimizers.multi_tensor import (
@@ -42,6 +43,9 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
 
     averages: ClassVar[tuple[str, ...]] = ()
     """State tensors of :meth:`update_block`; none: PyTorch's loop is all there is."""
+
+    counters: ClassVar[dict[str, float]] = {'step': 0.0}
+    """Numbers in the state of each weight before its first step."""
 
     fused_state: ClassVar[tuple[str, ...]] = ()
     """State tensors of :meth:`fused_kernel`; none: PyTorch has no fused kernel for a CPU."""
@@ -217,21 +221,35 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
     def _batch(self, group: dict[str, Any]) -> Batch | None:
         """What is due in a group, ``step`` being the coming one; None where PyTorch must do it.
 
-        That is: first steps, in which PyTorch makes the state; weights that are not in step with
-        each other; other devices and types; settings that the formula does not have.
+        That is: weights that are not in step with each other; other devices and types; settings
+        that the formula does not have.
         """
         params = [p for p in group['params'] if p.grad is not None and p.numel()]
-        states = [self.state.get(p, {}) for p in params]
-        if group['maximize'] or not self.suits(group) or not all(states):
+        if group['maximize'] or not self.suits(group):
             return None
+        if any(p.device.type != 'cpu' for p in params):
+            return None
+        self._start(params)
+        states = [self.state[p] for p in params]
         counts = {float(state['step']) for state in states}
         columns = {key: [state[key] for state in states] for key in self.averages}
         grads = [p.grad for p in params]
-        if len(counts) > 1 or any(p.device.type != 'cpu' for p in params):
-            return None
-        if not kernels.take(params, grads, *columns.values()):
+        if len(counts) > 1 or not kernels.take(params, grads, *columns.values()):
             return None
         return Batch(params, grads, columns, int(max(counts, default=0)) + 1, None)
+
+    def _start(self, params: Tensors) -> None:
+        """Make the state of weights that have none, as PyTorch does in its first step.
+
+        That step itself takes buffers of the size of the largest weight.
+        """
+        for p in params:
+            if self.state.get(p):
+                continue
+            for key, value in self.counters.items():
+                self.state[p][key] = torch.tensor(value, dtype=_get_scalar_dtype())
+            for key in self.averages:
+                self.state[p][key] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
     def suits(self, group: dict[str, Any]) -> bool:
         """Whether :meth:`update_block` has the settings of a group."""

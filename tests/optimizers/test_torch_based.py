@@ -100,17 +100,19 @@ def test_as_pytorch_does(name, settings, foreach, monkeypatch):
 
 @pytest.mark.parametrize('name', TORCH)
 def test_the_formula_is_what_runs(name, monkeypatch):
-    """From the second step on (RAdam: from the first rectified one)."""
+    """From the first step on, and where PyTorch's left off."""
     params = weights()
     decoupled = {'decoupled_weight_decay': True} if name == 'RAdam' else {}
     ours = optimizers.build_optimizer(name, params, lr=1e-2, **decoupled)
     reference = TORCH[name](params, lr=1e-2, **decoupled)
     for p in params:
         p.grad = torch.randn_like(p)
-    for _ in range(8):
-        reference.step()
-    ours.load_state_dict(reference.state_dict())
+    reference.step()
     monkeypatch.setattr(TORCH[name], 'step', pytest.fail)
-    before = [p.detach().clone() for p in params]
-    ours.step()
-    assert not any(torch.equal(p, q) for p, q in zip(params, before))
+    for start in ({}, reference.state_dict()):
+        if start:
+            ours.load_state_dict(start)
+        for _ in range(8):
+            before = [p.detach().clone() for p in params]
+            ours.step()
+            assert not any(torch.equal(p, q) for p, q in zip(params, before))

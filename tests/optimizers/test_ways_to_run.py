@@ -102,11 +102,14 @@ def most_beyond_state(build, params):
 OWN = [n for n in CASES if optimizers.get_spec(n).implementation == 'bocb_mm']
 
 
-@pytest.mark.parametrize('foreach', [None, True])
+EVEN = [(256, 128, 3, 3)] * 12  # large enough that the blocks of a CPU are a part of it
+ONE_LARGE = [(2048, 2048), *[(256, 256, 3, 3)] * 2, (64,)]  # as the first linear layer of VGG
+
+
 @pytest.mark.parametrize('name', CASES)
-def test_three_steps_take_one_buffer_at_most(name, foreach):
-    # large enough that the blocks of a CPU are a part of it, as in a real network
-    params = [nn.Parameter(torch.randn(256, 128, 3, 3)) for _ in range(12)]
+@pytest.mark.parametrize(('shapes', 'foreach'), [(EVEN, None), (EVEN, True), (ONE_LARGE, None)])
+def test_three_steps_take_one_buffer_at_most(shapes, foreach, name):
+    params = [nn.Parameter(torch.randn(s)) for s in shapes]
     for p in params:
         p.grad = torch.randn_like(p)
     settings = {'lr': 1e-3, 'weight_decay': 0.1, 'foreach': foreach}
