@@ -156,7 +156,7 @@ class AdaBound(kernels.ScratchMixin, MultiTensorOptimizer):
         coupled = s['decay'] and not s['decoupled_weight_decay']
         numbers = (b2, c['eps'], c['shrink'])
         keep, eps, shrink = (kernels.number(x, params[0]) for x in numbers)
-        works = self.scratch_like(params)
+        works = self.shared_scratch(params)
         for p, g, mean, square, work in zip(params, grads, m, v, works):
             if coupled:
                 g = torch.add(g, p, alpha=c['decay'], out=work)

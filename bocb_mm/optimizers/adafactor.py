@@ -21,9 +21,9 @@ from bocb_mm.optimizers.strict import check_common, require
 
 
 class FactorSpace(RowSpace):
-    """With the columns of its tensors, which all have two or more dimensions.
+    """With one number a column: ``column_factor``, by tensor ``column_numbers`` and ``_views``.
 
-    A column is what lies in one piece of the first dimension: all others are columns together.
+    The tensors have two or more dimensions; all but the first are the columns together.
     """
 
     def __init__(self, params: Tensors) -> None:
@@ -194,7 +194,7 @@ class AdaFactor(kernels.ScratchMixin, RowSpaceMixin, MultiTensorOptimizer):
         if not dense or not kernels.take(params, grads):
             self.update(*block, c, s)
             return
-        for i, (p, g, u) in enumerate(zip(params, grads, self.scratch_like(params))):
+        for i, (p, g, u) in enumerate(zip(params, grads, self.shared_scratch(params))):
             if s['kind']:
                 rows, work = g.view(p.shape[0], -1), u.view(p.shape[0], -1)
                 torch.mul(rows, rows, out=work)

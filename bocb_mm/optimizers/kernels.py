@@ -167,12 +167,25 @@ class ScratchMixin:
     def scratches_like(self, tensors: Tensors, count: int, use: str = '') -> list[Tensors]:
         """As :meth:`scratch_like`, ``count`` lists at once."""
         sizes = [t.numel() for t in tensors] * count
-        self._scratch = self._scratch or {}
-        flat, total = self._scratch.get(use), sum(sizes)
-        if flat is None or flat.numel() < total or flat.dtype != tensors[0].dtype:
-            flat = self._scratch[use] = tensors[0].new_empty(total)
+        total = sum(sizes)
+        flat = self._flat_scratch(total, tensors[0], use)
         pieces = [
             piece if t.dim() == 1 else piece.as_strided(t.shape, t.stride())
             for piece, t in zip(flat[:total].split(sizes), tensors * count)
         ]
         return [pieces[k : k + len(tensors)] for k in range(0, len(pieces), len(tensors))]
+
+    def shared_scratch(self, tensors: Tensors, use: str = '') -> Tensors:
+        """As :meth:`scratch_like`, all in the same memory: for a loop that needs one at a time.
+
+        What it wrote for one tensor is still in the cache when it writes for the next.
+        """
+        flat = self._flat_scratch(max(t.numel() for t in tensors), tensors[0], use)
+        return [flat.as_strided(t.shape, t.stride()) for t in tensors]
+
+    def _flat_scratch(self, size: int, like: Tensor, use: str) -> Tensor:
+        self._scratch = self._scratch or {}
+        flat = self._scratch.get(use)
+        if flat is None or flat.numel() < size or flat.dtype != like.dtype:
+            flat = self._scratch[use] = like.new_empty(size)
+        return flat

@@ -110,7 +110,7 @@ class Adamax(TorchOptimizer, torch.optim.Adamax):
     def update_block(self, params: Tensors, grads: Tensors, state: Any, c: dict[str, Any]) -> None:
         """Seven passes."""
         b2, eps = (kernels.number(c[key], params[0]) for key in ('b2', 'eps'))
-        works = self.scratch_like(params)
+        works = self.shared_scratch(params)
         for p, g, m, u, work in zip(params, grads, *state.values(), works):
             if c['decay']:
                 g = torch.add(g, p, alpha=c['decay'], out=work)
@@ -254,7 +254,7 @@ class AdaDelta(TorchOptimizer, torch.optim.Adadelta):
     def update_block(self, params: Tensors, grads: Tensors, state: Any, c: dict[str, Any]) -> None:
         """Eleven passes; both roots in one, as ``rsqrt``, which is faster than ``sqrt``."""
         rho, eps = (kernels.number(c[key], params[0]) for key in ('rho', 'eps'))
-        scratch = self.scratches_like(params, 3)
+        scratch = [self.shared_scratch(params, use) for use in ('decayed', 'top', 'delta')]
         for p, g, v, u, work, top, delta in zip(params, grads, *state.values(), *scratch):
             if c['weight_decay']:
                 g = torch.add(g, p, alpha=c['weight_decay'], out=work)
