@@ -1,4 +1,4 @@
-"""The defaults of a GPU on fake tensors: what is chosen there, and that no step waits for the device.
+"""Steps on fake CUDA tensors: few dispatches, and none that waits for the device.
 
 A fake tensor has a device and no data; reading a number of it raises, as it would wait on a GPU.
 """
@@ -15,7 +15,7 @@ from .test_ways_to_run import Dispatches
 
 SHAPES = [(8, 4, 3, 3), (8,), (8,), (16, 8, 1, 1), (16,), (10, 16), (1, 1, 16), ()]
 # Its own classes choose in torch 2.9.1 by the type of a tensor, and take loops for a fake one; fused
-# SGD has no fake kernel. What they take for a CUDA tensor is asked for.
+# SGD has no fake kernel. So lists are asked for; which way they choose on a GPU is not tested here.
 LISTS = {'SGD', 'Adamax', 'NAdam', 'RAdam', 'AdaGrad', 'AdaDelta', 'RMSProp'}
 
 
