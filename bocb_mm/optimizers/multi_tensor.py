@@ -24,12 +24,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bocb_mm.optimizers.compiled import CompiledFormula
 from bocb_mm.optimizers.strict import SettingError, SparseGradientError, StrictArguments
 
 Tensors = list[Tensor]
@@ -39,8 +39,6 @@ BLOCK = 384 * 1024
 """Elements of a block. Of 64 to 768 thousand, 384 and 512 thousand were the fastest for LION,
 AdaBelief, AdaBound, Sophia and LAMB on ResNet-50 and DeiT-S (32 MB cache, 1 and 2 threads): smaller
 ones cost more calls than the cache saves."""
-INDUCTOR: dict[str, Any] = {'cpp.dynamic_threads': True}
-"""Else the number of threads at the time of compiling would be built in."""
 
 
 @dataclass
@@ -93,7 +91,7 @@ class MultiTensorOptimizer(StrictArguments, torch.optim.Optimizer):
             raise SettingError('foreach=True with compile=True: choose one of them')
         self.foreach = foreach
         self.compile = compile
-        self._compiled: Callable[..., None] | None = None
+        self._compiled: CompiledFormula | None = None
         super().__init__(params, defaults)
 
     def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
@@ -166,20 +164,13 @@ class MultiTensorOptimizer(StrictArguments, torch.optim.Optimizer):
 
     def _run_compiled(self, work: list[tuple[Batch, Scalars, Scalars]]) -> None:
         if self._compiled is None:
-            # Dynamo counts recompilations by code object, over all optimizers of the process
-            code = _formula_loop.__code__.replace(co_name=f'{type(self).__name__}_step')
-            self._compiled = torch.compile(FunctionType(code, globals()), options=INDUCTOR)
-        arguments = [
-            (
-                b.params,
-                b.grads,
-                b.state,
-                {k: torch.as_tensor(v, dtype=torch.float64) for k, v in c.items()},
-                s,
-            )
-            for b, c, s in work
-        ]
-        self._compiled(type(self).update, arguments)
+            self._compiled = CompiledFormula(self.update, type(self).__name__)
+        self._compiled(
+            [
+                (*b, {k: torch.as_tensor(v, dtype=torch.float64) for k, v in c.items()}, s)
+                for b, c, s in work
+            ]
+        )
 
     def _batches(self, group: dict[str, Any], advance: bool = True) -> list[Batch]:
         """Parameters with a gradient, by what the formula needs alike; counts a step."""
@@ -214,11 +205,6 @@ class MultiTensorOptimizer(StrictArguments, torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._compiled = None
         super().__setstate__(state)
-
-
-def _formula_loop(update: Callable[..., None], arguments: list[tuple[Any, ...]]) -> None:
-    for each in arguments:
-        update(*each)
 
 
 def check_gradient(p: Tensor, g: Tensor) -> None:
@@ -369,12 +355,14 @@ def clip_factor(groups: list[dict[str, Any]], foreach: bool | None = None) -> An
         A number on a CPU, a 0-dim tensor elsewhere (reading it would wait for the device).
     """
     limit = groups[0]['max_grad_norm']
+    if not limit:
+        return 1.0
     due = [p for g in groups for p in g['params'] if p.grad is not None and p.numel()]
     for p in due:
         if p.grad.layout is not torch.strided:
             check_gradient(p, p.grad)
     grads = [p.grad for p in due]
-    if not limit or not grads:
+    if not grads:
         return 1.0
     norm = torch.linalg.vector_norm(norms(grads, foreach))
     factor = (limit / norm).clamp(max=1.0)

@@ -18,8 +18,8 @@ import torch
 from torch.optim.optimizer import _get_scalar_dtype
 
 from bocb_mm.optimizers import kernels
+from bocb_mm.optimizers.compiled import INDUCTOR
 from bocb_mm.optimizers.multi_tensor import (
-    INDUCTOR,
     Batch,
     Tensors,
     blocks,
