@@ -84,7 +84,7 @@ def _loop(update: Callable[..., None], calls: list[Call]) -> None:
 def _but_tensors(guards: Sequence[Any]) -> list[bool]:
     """Which of dynamo's guards stay: all but those on the layout of each tensor.
 
-    Among them those on two arguments that were one tensor when the step was compiled.
+    Also those which say that two arguments were one tensor when the step was compiled.
     """
     return [guard.guard_type != 'TENSOR_MATCH' for guard in guards]
 
