@@ -50,6 +50,10 @@ class CompiledFormula:
     def __call__(self, calls: list[Call]) -> None:
         """Run the formula on each of ``calls``, in place.
 
+        Args:
+            calls: For each batch its arguments: lists of equal length of weights, gradients and
+                state of any shape, and coefficients, which are 0-dim float64.
+
         A state tensor may be replaced between two steps, but not be given another layout or device
         by its ``data``.
         """
@@ -64,12 +68,10 @@ class CompiledFormula:
 
     def _step_for(self, calls: list[Call]) -> Callable[..., None]:
         layout: Any = tuple(_layout(call) for call in calls)
+        # a new dict each time: torch 2.9.1 takes the filter out of the one it gets
         options = INDUCTOR | {'guard_filter_fn': _but_tensors}
         if layout not in self._steps and len(self._steps) >= LIMIT:
-            layout, options = (
-                None,
-                INDUCTOR.copy(),
-            )  # torch 2.9.1 takes the filter out of its options
+            layout, options = None, {**INDUCTOR}
         if layout not in self._steps:
             code = _loop.__code__.replace(co_name=f'{self.name}_step')
             self._steps[layout] = torch.compile(FunctionType(code, globals()), options=options)
