@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def allow_mmengine_checkpoints() -> None:
+def allow_mmengine_checkpoints(types: Sequence[Any]) -> None:
     """Let plain ``torch.load`` read mmengine's own checkpoints, safely.
 
     mmengine 0.10.7 on torch >= 2.6: ``Runner.resume`` raises ``UnpicklingError: Weights only load
     failed ... Unsupported global: mmengine.logging.history_buffer.HistoryBuffer``, because
     torch.load now reads weights only and mmengine stores a history of logged values beside them.
-    The types that it stores are allowed, for the whole process; nothing else is.
+
+    Args:
+        types: What is allowed, for the whole process: the types that mmengine stores.
     """
     import torch
 
-    from bocb_mm.checkpoints import safe_globals
-
-    torch.serialization.add_safe_globals(safe_globals())
+    torch.serialization.add_safe_globals(list(types))
 
 
 @contextmanager

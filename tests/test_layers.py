@@ -1,15 +1,25 @@
-"""Dependencies point one way: what may not be imported cannot be, in a process of its own."""
+"""Dependencies point one way: what may not be imported cannot be, and no import points upwards."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / 'bocb_mm'
+
+# Floors of the house (design.md), top to bottom: a room imports only from rooms below it.
+FLOORS = (
+    'cli', 'probe', 'search', 'launch', 'hooks', 'resume', 'config', 'optim_wrappers', 'backbones',
+    'optimizers', 'datasets', 'metrics', 'checkpoints', 'report', 'runs', 'registry', 'doctor', 'compat',
+    'errors',
+)  # fmt: skip
 
 # what is imported -> packages that importing it must not load
 RULES = {
     'bocb_mm': ('torch', 'mmengine', 'pandas'),
     'bocb_mm.runs': ('torch', 'mmengine'),
-    'bocb_mm.files': ('torch', 'mmengine'),
     'bocb_mm.errors': ('torch', 'mmengine'),
     'bocb_mm.report.build': ('torch', 'mmengine'),
     'bocb_mm.report.recommend': ('torch', 'mmengine'),
@@ -19,6 +29,45 @@ RULES = {
     'bocb_mm.backbones': ('mmcv', 'mmpretrain', 'mmdet', 'timm'),
     'bocb_mm.registry': ('mmcv', 'mmpretrain', 'mmdet', 'mmpose'),
 }
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name."""
+    files = PACKAGE.rglob('*.py')
+    names = {'.'.join(f.relative_to(PACKAGE.parent).with_suffix('').parts): f for f in files}
+    return {name.removesuffix('.__init__'): file for name, file in names.items()}
+
+
+def imports(file: Path, known: dict[str, Path]) -> set[str]:
+    """Modules of the package that a file imports, at its top or in a function."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in known}
+        elif isinstance(node, ast.ImportFrom) and node.module in known:
+            below = {f'{node.module}.{alias.name}' for alias in node.names}
+            found |= (below & known.keys()) or {node.module}
+    return found
+
+
+def room(module: str) -> str:
+    """The package or single module of the top level that a module belongs to."""
+    return module.split('.')[1] if '.' in module else ''
+
+
+def test_every_room_has_its_floor():
+    assert {room(name) for name in modules()} - {''} <= set(FLOORS)
+
+
+def test_no_import_points_upwards():
+    known = modules()
+    arrows = [
+        f'{name} -> {target}'
+        for name, file in known.items()
+        for target in imports(file, known)
+        if room(name) and room(target) and FLOORS.index(room(target)) < FLOORS.index(room(name))
+    ]
+    assert not arrows
 
 
 @pytest.mark.parametrize('module', RULES)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bocb_mm.chain import check
-from bocb_mm.runs import RunRecord
+from bocb_mm.launch.chain import check
+from bocb_mm.runs.record import RunRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -137,8 +137,8 @@ def test_missing_real_data_name_the_variable(tmp_path):
 def test_the_path_from_digits_to_report(tmp_path):
     """Pre-training, detection from its checkpoint and the report, on few samples."""
     code = (
-        'import quickstart as q; from bocb_mm.datasets import scenes, figures; '
-        'scenes.COUNTS = figures.COUNTS = dict(train=16, val=16); '
+        'import quickstart as q; from bocb_mm.datasets import scenes, stick_figures; '
+        'scenes.COUNTS = stick_figures.COUNTS = dict(train=16, val=16); '
         'q.JOBS = [j for j in q.JOBS if j.name == "digits_r18-xs/AdamW" or j.after][:2]; '
         'sys.exit(q.main())'
     )

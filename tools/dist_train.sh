@@ -28,5 +28,5 @@ fi
 # One thread a process unless told otherwise, as torchrun does; mmengine would warn about it.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} MKL_NUM_THREADS=${MKL_NUM_THREADS:-1}
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-exec "$python" -m bocb_mm.launch "${rendezvous[@]}" --nproc_per_node "$processes" \
+exec "$python" -m bocb_mm.launch.torchrun "${rendezvous[@]}" --nproc_per_node "$processes" \
     "$root/tools/train.py" "$config" --launcher pytorch "$@"

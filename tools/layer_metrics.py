@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bocb_mm.errors import UserError, one_line_errors
-from bocb_mm.files import atomic_write_text, check_parent
+from bocb_mm.runs.files import atomic_write_text, check_parent
 
 if TYPE_CHECKING:
     import pandas as pd

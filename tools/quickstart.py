@@ -27,9 +27,9 @@ sys.path.insert(0, str(ROOT))  # works without an installation too
 from rich.console import Console
 from rich.table import Table
 
-from bocb_mm.chain import Job, run_chain, warm_up
 from bocb_mm.errors import UserError, one_line_errors
-from bocb_mm.runs import RunRecord
+from bocb_mm.launch.chain import Job, run_chain, warm_up
+from bocb_mm.runs.record import RunRecord
 
 CONFIGS = ROOT / 'configs' / 'quickstart'
 

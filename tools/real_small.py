@@ -16,8 +16,8 @@ from pathlib import Path
 
 from quickstart import ROOT, new_folder, parse_args, run
 
-from bocb_mm.chain import Job
 from bocb_mm.errors import UserError, one_line_errors
+from bocb_mm.launch.chain import Job
 
 CONFIGS = ROOT / 'configs' / 'real_small'
 PRETRAINING = 'cifar10_r18-xs/AdamW'

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bocb_mm.errors import UserError, one_line_errors
-from bocb_mm.files import atomic_write_text, check_parent
+from bocb_mm.runs.files import atomic_write_text, check_parent
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,8 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f'checkpoint {args.checkpoint}: no such file; tools/train.py makes one')
     if args.out:
         check_parent('--out', args.out)
-    from bocb_mm.configuring import parse_options
-    from bocb_mm.testing import evaluate
+    from bocb_mm.config.edit import parse_options
+    from bocb_mm.launch.evaluate import evaluate
 
     metrics = evaluate(
         args.config,

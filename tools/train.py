@@ -48,12 +48,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from bocb_mm import configuring
+    from bocb_mm.config import edit
 
     # Refused before the toolboxes cost their seconds.
     if '::' not in args.config and not Path(args.config).is_file():
-        configuring.load_config(args.config)
-    from bocb_mm.training import TrainOptions, prepare, train
+        edit.load_config(args.config)
+    from bocb_mm.launch.train import TrainOptions, prepare, train
 
     options = TrainOptions(
         optimizer=args.optimizer,
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         amp=args.amp,
         launcher=args.launcher,
         trust_checkpoint=args.trust_checkpoint,
-        cfg_options=configuring.parse_options(args.cfg_options),
+        cfg_options=edit.parse_options(args.cfg_options),
     )
     return train(prepare(args.config, options), options)
 

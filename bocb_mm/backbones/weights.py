@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bocb_mm.backbones.conversions import Weights, to_our_names
-from bocb_mm.checkpoints import load_checkpoint
+from bocb_mm.checkpoints.read import load_checkpoint
 from bocb_mm.errors import UserError, nearest
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bocb_mm.datasets.digits import write_digits
-from bocb_mm.datasets.figures import write_figures
 from bocb_mm.datasets.scenes import write_scenes
+from bocb_mm.datasets.stick_figures import write_figures
 
 VERSION = 1  # raise it when a generator changes, so that old folders are written anew
 GENERATORS: dict[str, Callable[[Path, int], dict[str, int]]] = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from bocb_mm.datasets.backgrounds import background, contrasting
 from bocb_mm.datasets.digits import CLASSES, Digits, enlarge, load_digits
-from bocb_mm.files import atomic_write_text
+from bocb_mm.runs.files import atomic_write_text
 
 SIZE = 128  # side of a scene, in px
 COUNTS = {'train': 800, 'val': 200}  # scenes

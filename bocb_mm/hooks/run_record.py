@@ -15,11 +15,11 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from bocb_mm.describe import describe, type_name
+from bocb_mm.config.describe import describe, type_name
 from bocb_mm.errors import UnknownNameError
 from bocb_mm.optim_wrappers.timing import StepTimer
 from bocb_mm.registry import HOOKS
-from bocb_mm.runs import RunRecord, config_hash
+from bocb_mm.runs.record import RunRecord, config_hash
 
 _PACKAGES = ('bocb_mm', 'torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmpose', 'numpy')
 # Parts of a config that say where and how often a run was started, not what it trains.
@@ -33,7 +33,7 @@ _MAX_LOSSES = 400  # enough for a curve; a record stays small
 
 @HOOKS.register_module()
 class RunRecordHook(Hook):
-    """Write a :class:`bocb_mm.runs.RunRecord` as ``run.json`` into the work directory.
+    """Write a :class:`bocb_mm.runs.record.RunRecord` as ``run.json`` into the work directory.
 
     ``custom_hooks = [dict(type='bocb_mm.RunRecordHook')]`` is enough in any mmpretrain, mmdet or
     mmpose config; what is not given is read from the config. Rank 0 writes, at the start, after

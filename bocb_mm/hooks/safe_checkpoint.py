@@ -11,16 +11,16 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
-from bocb_mm import runlock
-from bocb_mm.checkpoints import install_safe_loading
+from bocb_mm.checkpoints.read import install_safe_loading, safe_globals
+from bocb_mm.checkpoints.write import save_atomically
 from bocb_mm.compat import allow_mmengine_checkpoints
 from bocb_mm.errors import CheckpointError
-from bocb_mm.files import atomic_write_text
 from bocb_mm.hooks.divergence import DivergenceHook
 from bocb_mm.registry import HOOKS
-from bocb_mm.resume import STATE_KEY
-from bocb_mm.run_state import RunState
-from bocb_mm.saving import save_atomically
+from bocb_mm.resume.find import STATE_KEY
+from bocb_mm.resume.state import RunState
+from bocb_mm.runs import lock
+from bocb_mm.runs.files import atomic_write_text
 
 
 @HOOKS.register_module()
@@ -36,8 +36,8 @@ class SafeCheckpointHook(CheckpointHook):
       are saved: on a CPU a resumed run ends with the weights of an uninterrupted one, from the
       middle of an epoch too. Validation leaves the random state as it found it.
     - **Changed settings** take effect on resuming (rate, schedule, length, weight decay) or are
-      refused (optimizer, batch size); see :mod:`bocb_mm.schedules`.
-    - **Safe reading.** mmengine reads all checkpoints through :mod:`bocb_mm.checkpoints`.
+      refused (optimizer, batch size); see :mod:`bocb_mm.resume.schedules`.
+    - **Safe reading.** mmengine reads all checkpoints through :mod:`bocb_mm.checkpoints.read`.
 
     It locks the work directory against a second training. A validation that was cut off is done
     on resuming.
@@ -52,8 +52,8 @@ class SafeCheckpointHook(CheckpointHook):
     def before_run(self, runner: Runner) -> None:
         """Take the directory's lock and note the settings before anything is loaded."""
         if is_main_process():
-            runlock.acquire(runner.work_dir)
-        allow_mmengine_checkpoints()
+            lock.acquire(runner.work_dir)
+        allow_mmengine_checkpoints(safe_globals())
         install_safe_loading()
         self.state = RunState(runner)
         runner.register_hook(_CutOffValidation(self.state), priority='LOWEST')
@@ -115,7 +115,7 @@ class SafeCheckpointHook(CheckpointHook):
     def after_run(self, runner: Runner) -> None:
         """Give the lock back."""
         if is_main_process():
-            runlock.release(runner.work_dir)
+            lock.release(runner.work_dir)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add what mmengine leaves out."""

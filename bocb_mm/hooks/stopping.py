@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from mmengine.runner import Runner
 
-from bocb_mm import exit_codes
+from bocb_mm.runs import exit_codes
 
 
 class StoppedRun(SystemExit):
@@ -20,7 +20,7 @@ class StoppedRun(SystemExit):
 
     Attributes:
         status: What ``run.json`` says.
-        code: Exit status, see :mod:`bocb_mm.exit_codes`.
+        code: Exit status, see :mod:`bocb_mm.runs.exit_codes`.
     """
 
     status = 'failed'

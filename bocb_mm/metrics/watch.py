@@ -10,8 +10,8 @@ import pandas as pd
 from torch import nn
 
 from bocb_mm.errors import UserError
-from bocb_mm.files import atomic_write_text
 from bocb_mm.metrics.table import layer_metrics
+from bocb_mm.runs.files import atomic_write_text
 
 FILE_NAME = 'layer_metrics.csv'
 

@@ -70,7 +70,7 @@ def iter_weights(
         layers: Shell patterns; a layer is kept if its name matches one, e.g. ``'backbone.*'``.
         split_qkv: Split a fused projection into its query, key and value matrices
             (``'attn.qkv[q]'`` and so on).
-        trust: As in :func:`bocb_mm.checkpoints.load_checkpoint`.
+        trust: As in :func:`bocb_mm.checkpoints.read.load_checkpoint`.
 
     Raises:
         UserError: Nothing in ``source`` is a weight, or the weights are on the meta device.
@@ -100,7 +100,7 @@ def state_dict_of(source: Any, trust: bool = False) -> dict[str, torch.Tensor]:
     """
     where = 'the dict'
     if isinstance(source, str | os.PathLike):
-        from bocb_mm.checkpoints import load_checkpoint
+        from bocb_mm.checkpoints.read import load_checkpoint
 
         where = os.fspath(source)
         source = load_checkpoint(source, trust=trust, map_location='cpu')

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from bocb_mm.errors import UserError
-from bocb_mm.files import atomic_write_text
 from bocb_mm.report import coupling, figures, html, load, paper, ranking, records, stats, tables
 from bocb_mm.report.load import ResultTable
 from bocb_mm.report.records import Scan
 from bocb_mm.report.upkeep import Options
+from bocb_mm.runs.files import atomic_write_text
 
 
 @dataclass

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bocb_mm.errors import UserError
-from bocb_mm.files import atomic_write_text
 from bocb_mm.report.names import words
 from bocb_mm.report.parallel import spread
-from bocb_mm.runs import FILE_NAME, RunRecord, RunRecordError, find_runs
+from bocb_mm.runs.files import atomic_write_text
+from bocb_mm.runs.record import FILE_NAME, RunRecord, RunRecordError, find_runs
 
 LAYERS_FILE = 'layer_metrics.csv'
 CACHE_FORMAT = 2

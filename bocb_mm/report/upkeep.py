@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import bocb_mm
-from bocb_mm.files import atomic_write_text
 from bocb_mm.report.records import signature
+from bocb_mm.runs.files import atomic_write_text
 
 MANIFEST = '.bocb_report_manifest.json'
 CACHE_FILE = '.bocb_report_cache.json'

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress_bar import ProgressBar
 
 from bocb_mm.errors import UserError, one_line_errors
-from bocb_mm.files import atomic_open, check_parent
+from bocb_mm.runs.files import atomic_open, check_parent
 
 MOST_FAILURES = 20  # shown by status
 STUDY = 'file NAME.db, or postgresql://USER@HOST/DATABASE#NAME for many machines'
@@ -125,7 +125,7 @@ def work(args: argparse.Namespace) -> int:
     store = Queue(args.place)
     plan = store.plan
     console = Console()
-    from bocb_mm import chain
+    from bocb_mm.launch import chain
 
     tasks = sorted({grid.task for grid in plan.grids})
     with console.status(f'importing {", ".join(chain.TOOLBOXES[task] for task in tasks)}'):

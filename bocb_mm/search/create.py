@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from bocb_mm import configuring
-from bocb_mm.describe import task_of
+from bocb_mm.config import edit
+from bocb_mm.config.describe import task_of
 from bocb_mm.errors import UserError
 from bocb_mm.optimizers import get_spec, list_optimizers
 from bocb_mm.search.plan import Grid, Plan, catalog_grid, check_stems, parse_size, positive
@@ -26,12 +26,12 @@ def make_plan(args: argparse.Namespace) -> Plan:
         raise UserError(f'--halving {args.halving}: at least 2 is expected, or 0 for none')
     size = parse_size(args.grid)
     check_stems(args.config)
-    options = configuring.parse_options(args.cfg_options)
+    options = edit.parse_options(args.cfg_options)
     names = optimizer_names(args.optimizers)
     grids = []
     for config in args.config:
-        cfg = configuring.load_config(config, options)
-        task, recipe = task_of(cfg), args.recipe or configuring.recipe_of(cfg)
+        cfg = edit.load_config(config, options)
+        task, recipe = task_of(cfg), args.recipe or edit.recipe_of(cfg)
         grids += [_grid(catalog_grid(config, name, task, recipe, size), args) for name in names]
     return Plan(
         grids=tuple(grids),

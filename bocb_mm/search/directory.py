@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 
 from bocb_mm.errors import UserError
-from bocb_mm.files import atomic_write_text
-from bocb_mm.runs import RunRecord
+from bocb_mm.runs.files import atomic_write_text
+from bocb_mm.runs.record import RunRecord
 
 STUDY_FILE = 'study.json'
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bocb_mm import exit_codes
 from bocb_mm.errors import UserError
+from bocb_mm.runs import exit_codes
 
 RETRY, FINAL = True, False
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bocb_mm.errors import UserError
-from bocb_mm.runs import run_directory
+from bocb_mm.runs.record import run_directory
 
 VERSION = 1
 

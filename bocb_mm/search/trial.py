@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bocb_mm import exit_codes, runlock
-from bocb_mm.describe import type_name
+from bocb_mm.config.describe import type_name
 from bocb_mm.errors import UserError
-from bocb_mm.runs import RunRecord
+from bocb_mm.runs import exit_codes, lock
+from bocb_mm.runs.record import RunRecord
 from bocb_mm.search.outcomes import of_error
 from bocb_mm.search.plan import Cell, Plan
 
@@ -46,7 +46,7 @@ class Task:
 
 
 Train = Callable[[Task], int]
-"""Trains a task and returns an exit status of :mod:`bocb_mm.exit_codes`, or raises."""
+"""Trains a task and returns an exit status of :mod:`bocb_mm.runs.exit_codes`, or raises."""
 
 
 def train_cell(task: Task) -> int:
@@ -61,7 +61,7 @@ def train_cell(task: Task) -> int:
     import torch
 
     from bocb_mm.compat import lay_out_config_once
-    from bocb_mm.training import TrainOptions, prepare, train
+    from bocb_mm.launch.train import TrainOptions, prepare, train
 
     lay_out_config_once()
     torch.set_num_threads(task.threads)
@@ -168,9 +168,9 @@ def _wait_for_lock(work_dir: Path) -> None:
     until = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            runlock.acquire(work_dir)
+            lock.acquire(work_dir)
             return
-        except runlock.DirectoryInUse as error:
+        except lock.DirectoryInUse as error:
             if time.monotonic() > until:
                 raise TimeoutError(errno.ETIMEDOUT, str(error)) from None  # the machine's fault
         time.sleep(0.2)

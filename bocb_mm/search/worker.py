@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from bocb_mm import exit_codes
 from bocb_mm.errors import UserError
-from bocb_mm.runs import RunRecord
+from bocb_mm.runs import exit_codes
+from bocb_mm.runs.record import RunRecord
 from bocb_mm.search import directory, trial
 from bocb_mm.search.halving import falls_behind
 from bocb_mm.search.machine import is_dead, worker_name
@@ -112,7 +112,7 @@ class Worker:
         """Work until nothing is left, the limit is reached, or a signal comes.
 
         Returns:
-            An exit status of :mod:`bocb_mm.exit_codes`: completed or interrupted.
+            An exit status of :mod:`bocb_mm.runs.exit_codes`: completed or interrupted.
 
         Raises:
             UserError: The study's directory holds runs of another study, or the database stayed

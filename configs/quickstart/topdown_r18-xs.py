@@ -1,5 +1,5 @@
 # Top-down pose on stick figures, 96x128: SimpleBaseline head (three deconvolutions), narrow.
-_base_ = ['../_base_/datasets/figures.py', '../_base_/runtime.py']
+_base_ = ['../_base_/datasets/stick_figures.py', '../_base_/runtime.py']
 default_scope = 'mmpose'
 model = dict(
     type='TopdownPoseEstimator',

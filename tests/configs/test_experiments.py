@@ -190,7 +190,7 @@ def test_table_3_is_complete():
 
 @pytest.mark.parametrize('name', FINE_TUNINGS)
 def test_a_fine_tuning_reports_under_its_column_and_threshold(name):
-    from bocb_mm.describe import describe
+    from bocb_mm.config.describe import describe
 
     cfg = load(name)
     found = describe(cfg)
@@ -204,7 +204,7 @@ def test_a_fine_tuning_reports_under_its_column_and_threshold(name):
 @pytest.mark.parametrize('name', FINE_TUNINGS)
 def test_the_pre_training_is_named_and_can_be_had(name):
     from bocb_mm.backbones.weights import resolve
-    from bocb_mm.runs import run_directory
+    from bocb_mm.runs.record import run_directory
 
     cfg = load(name)
     config = next(w for w in cfg.pretrained_command.split() if w.endswith('.py'))

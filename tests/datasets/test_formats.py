@@ -116,7 +116,7 @@ def test_records_name_the_sets_apart():
     """Stock classes read them, but a report must not put them beside COCO."""
     from mmengine.config import Config
 
-    from bocb_mm.describe import describe
+    from bocb_mm.config.describe import describe
 
     names = [describe(Config.fromfile(path)).dataset for path in QUICKSTART + REAL]
     assert names == [

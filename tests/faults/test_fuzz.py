@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from bocb_mm.checkpoints import CheckpointError, load_checkpoint
+from bocb_mm.checkpoints.read import CheckpointError, load_checkpoint
 from bocb_mm.errors import UserError
 from bocb_mm.report.layers import read_last
-from bocb_mm.resume import find_resumable
-from bocb_mm.runs import RunRecord
+from bocb_mm.resume.find import find_resumable
+from bocb_mm.runs.record import RunRecord
 
 INPUTS = 600  # of each reader
 SLOWEST = 10.0  # seconds; far above the milliseconds of one reading, far below a hang

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bocb_mm import runlock
-from bocb_mm.checkpoints import load_checkpoint
+from bocb_mm.checkpoints.read import load_checkpoint
 from bocb_mm.errors import UserError
-from bocb_mm.resume import find_resumable
+from bocb_mm.resume.find import find_resumable
+from bocb_mm.runs import lock
 from tests.fork_server import fork_server
 
 HERE = Path(__file__).resolve().parent
@@ -112,12 +112,12 @@ def test_a_second_run_is_refused_and_a_dead_one_does_not_hold_the_lock(forks, tm
     process.start()
     assert held.wait(60)
     with pytest.raises(UserError, match=f'process {process.pid} on .* is training here'):
-        runlock.acquire(tmp_path)
+        lock.acquire(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    runlock.acquire(tmp_path)  # its child still lives
-    runlock.acquire(tmp_path)  # a process has it once
-    runlock.release(tmp_path)
+    lock.acquire(tmp_path)  # its child still lives
+    lock.acquire(tmp_path)  # a process has it once
+    lock.release(tmp_path)
 
 
 def test_two_trainings_started_together_leave_one(forks, whole, tmp_path):
@@ -174,5 +174,5 @@ def nobody():
 def test_a_read_only_work_directory_is_one_clear_line(tmp_path_factory, nobody):
     directory = Path('/')  # nobody may write there
     with pytest.raises(UserError, match='cannot be written .*; give another --work-dir'):
-        runlock.acquire(directory / 'runs')
+        lock.acquire(directory / 'runs')
     assert not (directory / 'runs').exists()

@@ -16,8 +16,8 @@ from typing import Any
 import tiny_training as tiny
 import torch
 
-from bocb_mm import runlock
-from bocb_mm.resume import find_resumable
+from bocb_mm.resume.find import find_resumable
+from bocb_mm.runs import lock
 
 
 class Started(tiny.Hook):
@@ -119,7 +119,7 @@ def _die_before(number: int) -> None:
 
 def hold_lock(work_dir: str, held: Any) -> None:
     """Hold the directory's lock, with a child process that outlives this one for a while."""
-    runlock.acquire(work_dir)
+    lock.acquire(work_dir)
     if os.fork() == 0:
         time.sleep(20)
         os._exit(0)

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bocb_mm import exit_codes
-from bocb_mm.checkpoints import load_checkpoint
+from bocb_mm.checkpoints.read import load_checkpoint
 from bocb_mm.errors import UserError
 from bocb_mm.hooks.divergence import DivergenceHook
 from bocb_mm.hooks.stopping import Diverged
+from bocb_mm.runs import exit_codes
 from tests import tiny_training as tiny
 
 

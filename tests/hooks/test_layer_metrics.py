@@ -142,7 +142,7 @@ def test_resume_goes_on_where_the_checkpoint_is(toy, tmp_path):
     whole = path.read_text()
     # As if the run was killed after a snapshot that no checkpoint followed.
     path.write_text(whole + whole.splitlines()[-1][: -len('2,8')] + '9,36\n')
-    from bocb_mm.checkpoints import install_safe_loading
+    from bocb_mm.checkpoints.read import install_safe_loading
 
     install_safe_loading()
     run(toy, tmp_path, HOOK, epochs=3, resume=True)

@@ -112,7 +112,7 @@ def test_the_record_is_there_while_the_run_goes_on(tmp_path):
 
 
 def test_a_failure_is_told_by_the_training_glue(tmp_path):
-    from bocb_mm.training import _record_failure
+    from bocb_mm.launch.train import _record_failure
 
     runner = run(tmp_path, fail_at=4)
     with pytest.raises(ValueError) as error:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bocb_mm.checkpoints import CheckpointError, load_checkpoint
+from bocb_mm.checkpoints.read import CheckpointError, load_checkpoint
 from bocb_mm.errors import UserError
 from bocb_mm.optimizers import list_optimizers
-from bocb_mm.resume import find_resumable
+from bocb_mm.resume.find import find_resumable
 from tests import tiny_training as tiny
 
 

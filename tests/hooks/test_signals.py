@@ -4,11 +4,11 @@ import signal
 
 import pytest
 
-from bocb_mm import exit_codes
 from bocb_mm.errors import UserError
 from bocb_mm.hooks.signals import SignalHook
 from bocb_mm.hooks.stopping import Interrupted
-from bocb_mm.resume import find_resumable
+from bocb_mm.resume.find import find_resumable
+from bocb_mm.runs import exit_codes
 from tests import tiny_training as tiny
 
 

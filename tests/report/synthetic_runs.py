@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bocb_mm.report import names
-from bocb_mm.runs import RunRecord, config_hash, run_directory
+from bocb_mm.runs.record import RunRecord, config_hash, run_directory
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 DECAYS = (0.0, 1e-4, 1e-2, 5e-2, 0.1)

@@ -14,9 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bocb_mm import exit_codes
 from bocb_mm.errors import UserError
-from bocb_mm.runs import RunRecord
+from bocb_mm.runs import exit_codes
+from bocb_mm.runs.record import RunRecord
 
 
 def note(task: Any, text: str) -> None:

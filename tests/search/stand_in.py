@@ -17,9 +17,9 @@ import tiny_training as tiny
 import torch
 from plain import note
 
-from bocb_mm import exit_codes
 from bocb_mm.hooks.stopping import StoppedRun
-from bocb_mm.resume import find_resumable
+from bocb_mm.resume.find import find_resumable
+from bocb_mm.runs import exit_codes
 from bocb_mm.search.place import parse
 from bocb_mm.search.queue import Queue
 from bocb_mm.search.worker import Worker

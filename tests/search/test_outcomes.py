@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bocb_mm import exit_codes
 from bocb_mm.errors import UserError
+from bocb_mm.runs import exit_codes
 from bocb_mm.search.halving import falls_behind
 from bocb_mm.search.machine import is_dead, worker_name
 from bocb_mm.search.outcomes import OUTCOMES, of_error, of_exit

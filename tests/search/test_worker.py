@@ -114,7 +114,7 @@ def test_halving_stops_what_falls_behind_and_says_so(make_study, rows_of, monkey
 
 
 def test_a_result_that_a_lost_worker_left_on_the_disk_is_taken(make_study, rows_of, tmp_path):
-    from bocb_mm.runs import RunRecord
+    from bocb_mm.runs.record import RunRecord
 
     study = make_study([0.1])
     folder = tmp_path / 'runs' / 'net' / 'SGD' / 'lr0.1_wd0_seed0'
@@ -146,16 +146,16 @@ def test_the_directory_of_another_study_is_refused(make_study, tmp_path):
 def test_a_trial_waits_for_an_orphan_that_still_saves(
     plain_worker, make_study, rows_of, tmp_path, wait_for
 ):
-    from bocb_mm import runlock
+    from bocb_mm.runs import lock
 
     study = make_study([0.1])
     folder = tmp_path / 'runs' / 'net' / 'SGD' / 'lr0.1_wd0_seed0'
-    runlock.acquire(folder)
+    lock.acquire(folder)
     process = plain_worker(study)
     wait_for(lambda: rows_of(study)[0]['state'].name == 'RUNNING')
     time.sleep(1.0)
     assert process.is_alive() and rows_of(study)[0]['state'].name == 'RUNNING'
-    runlock.release(folder)
+    lock.release(folder)
     process.join(240)
     assert process.exitcode == 0 and rows_of(study)[0]['outcome'] == 'completed'
 

@@ -165,7 +165,7 @@ def test_a_place_that_is_not_there_is_refused_before_the_test(config, tmp_path, 
 
 
 def test_logs_of_a_test_never_go_into_a_folder_named_like_an_address():
-    from bocb_mm.testing import _beside
+    from bocb_mm.launch.evaluate import _beside
 
     assert _beside('runs/a/epoch_1.pth', 'c/r50.py').as_posix() == 'runs/a/test'
     assert _beside('https://host/r50.pth', 'c/r50.py').as_posix() == 'work_dirs/r50/test'

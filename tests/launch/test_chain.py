@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bocb_mm import chain
-from bocb_mm.chain import Job, run_chain
 from bocb_mm.errors import UserError
-from bocb_mm.runs import RunRecord
+from bocb_mm.launch import chain
+from bocb_mm.launch.chain import Job, run_chain
+from bocb_mm.runs.record import RunRecord
 
 
 def job(name, after=''):

@@ -3,7 +3,7 @@ import warnings
 import pytest
 from mmengine.config import Config
 
-from bocb_mm import configuring
+from bocb_mm.config import edit
 from bocb_mm.errors import UserError
 
 
@@ -25,17 +25,17 @@ def config(**more):
 
 def test_an_optimizer_is_replaced_whole_and_the_recipe_around_it_stays():
     cfg = config()
-    configuring.set_optimizer(cfg, 'adamw', lr=3e-4)
+    edit.set_optimizer(cfg, 'adamw', lr=3e-4)
     optimizer = cfg.optim_wrapper.optimizer
     assert optimizer.type == 'bocb_mm.AdamW' and 'momentum' not in optimizer
     assert optimizer.lr == 3e-4 and optimizer.weight_decay == 0.05  # mmdet's RSB R-50: 1e-4 / 0.05
     assert cfg.optim_wrapper.clip_grad == {'max_norm': 1}
-    assert cfg.optim_wrapper.constructor == configuring.OUR_CONSTRUCTOR
+    assert cfg.optim_wrapper.constructor == edit.OUR_CONSTRUCTOR
 
 
 def test_without_a_name_only_what_is_given_changes():
     cfg = config()
-    configuring.set_optimizer(cfg, weight_decay=0.0)
+    edit.set_optimizer(cfg, weight_decay=0.0)
     assert cfg.optim_wrapper.optimizer == {
         'type': 'SGD', 'lr': 0.01, 'momentum': 0.9, 'weight_decay': 0.0,
     }  # fmt: skip
@@ -43,7 +43,7 @@ def test_without_a_name_only_what_is_given_changes():
 
 def test_sophia_brings_its_wrapper():
     cfg = config()
-    configuring.set_optimizer(cfg, 'Sophia')
+    edit.set_optimizer(cfg, 'Sophia')
     assert cfg.optim_wrapper.type == 'bocb_mm.SophiaOptimWrapper'
 
 
@@ -57,17 +57,17 @@ def test_sophia_brings_its_wrapper():
 def test_another_optimizer_takes_sophias_wrapper_away(before, after):
     cfg = config()
     cfg.optim_wrapper.update(type=before, hessian_interval=5, hessian='empirical-fisher')
-    configuring.set_optimizer(cfg, 'LAMB')
+    edit.set_optimizer(cfg, 'LAMB')
     assert cfg.optim_wrapper.type == after and cfg.optim_wrapper.clip_grad == {'max_norm': 1}
     assert not {'hessian_interval', 'hessian'} & cfg.optim_wrapper.keys()
-    configuring.set_optimizer(cfg, 'Sophia')
+    edit.set_optimizer(cfg, 'Sophia')
     assert cfg.optim_wrapper.type == before
 
 
 @pytest.mark.parametrize('value', [-1.0, float('nan'), float('inf')])
 def test_a_rate_that_is_no_rate_is_refused(value):
     with pytest.raises(UserError, match='--lr'):
-        configuring.set_optimizer(config(), lr=value)
+        edit.set_optimizer(config(), lr=value)
 
 
 @pytest.mark.parametrize(
@@ -75,79 +75,79 @@ def test_a_rate_that_is_no_rate_is_refused(value):
 )
 def test_every_run_has_a_seed(seed, configured, expected):
     cfg = config(randomness={'seed': configured, 'deterministic': True})
-    configuring.set_seed(cfg, seed)
+    edit.set_seed(cfg, seed)
     assert cfg.randomness == {'seed': expected, 'deterministic': True}
 
 
 def test_the_work_directory_says_what_was_run(monkeypatch, tmp_path):
     cfg = config(randomness={'seed': 2})
-    where = configuring.set_work_dir(cfg, None, 'configs/retinanet_r50.py')
+    where = edit.set_work_dir(cfg, None, 'configs/retinanet_r50.py')
     assert where.as_posix() == 'work_dirs/retinanet_r50/SGD/lr0.01_wd0.0001_seed2'
 
 
 def test_a_given_checkpoint_is_set_in_one_place(tmp_path):
     cfg = config(pretrained='torchvision://resnet50', pretraining='SGD')
-    configuring.set_pretrained(cfg, None)
+    edit.set_pretrained(cfg, None)
     assert cfg.model.backbone.init_cfg.checkpoint == 'torchvision://resnet50'
     assert cfg.pretraining == 'SGD'
     file = tmp_path / 'mine.pth'
     file.touch()
-    configuring.set_pretrained(cfg, str(file))
+    edit.set_pretrained(cfg, str(file))
     assert cfg.model.backbone.init_cfg.checkpoint == str(file) and cfg.pretraining == 'mine'
-    configuring.set_pretrained(cfg, 'none')
+    edit.set_pretrained(cfg, 'none')
     assert 'init_cfg' not in cfg.model.backbone and cfg.pretraining == ''
 
 
 def test_a_missing_checkpoint_names_the_command_that_makes_it():
     cfg = config(pretrained='work_dirs/gone.pth', pretrained_command='bash make_it.sh')
     with pytest.raises(UserError, match='gone.pth: no such file; to make it: bash make_it.sh'):
-        configuring.set_pretrained(cfg, None)
+        edit.set_pretrained(cfg, None)
 
 
 def test_amp_follows_the_device_and_refuses_a_wrapper_of_its_own_precision():
     cfg = config()
-    configuring.set_amp(cfg, cuda=False)
+    edit.set_amp(cfg, cuda=False)
     assert cfg.optim_wrapper.type == 'bocb_mm.AmpOptimWrapper'
     assert cfg.optim_wrapper.dtype == 'bfloat16'
     cfg = config()
-    configuring.set_amp(cfg, cuda=True)
+    edit.set_amp(cfg, cuda=True)
     assert cfg.optim_wrapper.loss_scale == 'dynamic'
     cfg.optim_wrapper.type = 'ApexOptimWrapper'
     with pytest.raises(UserError, match='ApexOptimWrapper'):
-        configuring.set_amp(cfg, cuda=True)
+        edit.set_amp(cfg, cuda=True)
 
 
 def test_missing_data_name_the_path_and_the_variable(tmp_path):
     loader = {'dataset': {'type': 'CocoDataset', 'data_root': str(tmp_path), 'ann_file': 'a.json'}}
     cfg = config(train_dataloader=loader, data_root_variable='BOCB_DATA_ROOT')
     with pytest.raises(UserError, match='a.json; set BOCB_DATA_ROOT'):
-        configuring.check_data(cfg)
+        edit.check_data(cfg)
     (tmp_path / 'a.json').touch()
-    configuring.check_data(cfg)
+    edit.check_data(cfg)
 
 
 def test_a_part_for_base_is_no_config_of_a_training(tmp_path):
     (tmp_path / 'part.py').write_text('model = dict(type="RetinaNet")')
     with pytest.raises(UserError, match='has no train_cfg'):
-        configuring.load_config(tmp_path / 'part.py')
+        edit.load_config(tmp_path / 'part.py')
 
 
 def test_a_config_that_is_not_python_is_named(tmp_path):
     (tmp_path / 'bad.py').write_text('model = dict(')
     with pytest.raises(UserError, match='bad.py cannot be read'):
-        configuring.load_config(tmp_path / 'bad.py')
+        edit.load_config(tmp_path / 'bad.py')
 
 
 def test_a_typing_error_in_the_name_lists_the_near_one(tmp_path):
     (tmp_path / 'retinanet_r50.py').touch()
     with pytest.raises(UserError, match='did you mean .*retinanet_r50.py'):
-        configuring.load_config(tmp_path / 'retinanet_r5.py')
+        edit.load_config(tmp_path / 'retinanet_r5.py')
 
 
 def test_reading_a_shipped_config_does_not_warn_about_pkg_resources():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
-        configuring.load_config('mmpretrain::resnet/resnet18_8xb16_cifar10.py')
+        edit.load_config('mmpretrain::resnet/resnet18_8xb16_cifar10.py')
     assert not [w for w in caught if 'pkg_resources' in str(w.message)]
 
 
@@ -166,17 +166,17 @@ custom_hooks = [dict(type=RunRecordHook)]
 
 
 def test_a_lazy_config_whose_types_are_classes_is_read_as_any_other(tmp_path):
-    from bocb_mm.describe import describe
+    from bocb_mm.config.describe import describe
 
     (tmp_path / 'lazy.py').write_text(LAZY)
-    cfg = configuring.load_config(tmp_path / 'lazy.py')
+    cfg = edit.load_config(tmp_path / 'lazy.py')
     found = describe(cfg)
     assert (found.task, found.backbone) == ('classification', 'ResNet-18')
-    where = configuring.set_work_dir(cfg, None, str(tmp_path / 'lazy.py'))
+    where = edit.set_work_dir(cfg, None, str(tmp_path / 'lazy.py'))
     assert where.as_posix() == 'work_dirs/lazy/SGD/lr0.1_wdnone_seednone'
-    configuring.set_hooks(cfg)
+    edit.set_hooks(cfg)
     assert 'run_record' not in cfg.default_hooks  # it has one
-    configuring.set_pretrained(cfg, 'none')
+    edit.set_pretrained(cfg, 'none')
     assert 'init_cfg' not in cfg.model.backbone
 
 

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from bocb_mm.files import atomic_open, atomic_write_text
+from bocb_mm.runs.files import atomic_open, atomic_write_text
 
 
 def test_the_file_appears_whole(tmp_path):

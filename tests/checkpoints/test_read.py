@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from bocb_mm import checkpoints
-from bocb_mm.checkpoints import CheckpointError, UnsafeCheckpointError, load_checkpoint
+from bocb_mm.checkpoints import read
+from bocb_mm.checkpoints.read import CheckpointError, UnsafeCheckpointError, load_checkpoint
 
 
 class Calls:
@@ -257,8 +257,8 @@ def test_every_way_mmengine_loads_goes_through_the_one_function(tmp_path):
     before = dict(mm.CheckpointLoader._schemes)
     torch.save({'x': Calls(os.system, attack(tmp_path))}, tmp_path / 'evil.pth')
     try:
-        checkpoints.install_safe_loading()
-        assert set(mm.CheckpointLoader._schemes.values()) == {checkpoints.load_from_bocb_mm}
+        read.install_safe_loading()
+        assert set(mm.CheckpointLoader._schemes.values()) == {read.load_from_bocb_mm}
         with pytest.raises(UnsafeCheckpointError):
             mm.load_checkpoint(torch.nn.Linear(1, 1), str(tmp_path / 'evil.pth'))
     finally:
@@ -268,14 +268,15 @@ def test_every_way_mmengine_loads_goes_through_the_one_function(tmp_path):
 def test_the_config_in_a_checkpoint_is_not_executed(tmp_path):
     # mmengine 0.10.7's Runner.resume executes meta['config'] as Python.
     torch.save({'meta': {'config': 'import os', 'cfg': 'a = 1'}}, tmp_path / 'a.pth')
-    assert checkpoints.load_from_bocb_mm(str(tmp_path / 'a.pth'))['meta'] == {'cfg': 'a = 1'}
+    assert read.load_from_bocb_mm(str(tmp_path / 'a.pth'))['meta'] == {'cfg': 'a = 1'}
 
 
 def test_plain_torch_load_reads_mmengine_checkpoints_once_allowed(tmp_path):
+    from bocb_mm.checkpoints.read import safe_globals
     from bocb_mm.compat import allow_mmengine_checkpoints
 
     full(tmp_path / 'a.pth')
-    allow_mmengine_checkpoints()
+    allow_mmengine_checkpoints(safe_globals())
     assert torch.load(tmp_path / 'a.pth')['meta']['epoch'] == 1
     torch.save({'x': Calls(getattr, torch.Tensor, 'add')}, tmp_path / 'b.pth')
     with pytest.raises(pickle.UnpicklingError):

@@ -13,14 +13,15 @@ from mmengine.config import Config
 from mmengine.dist import get_dist_info, is_main_process
 from mmengine.runner import Runner
 
-from bocb_mm import configuring, exit_codes
-from bocb_mm.checkpoints import install_safe_loading
-from bocb_mm.distributed import setup_distributed
+from bocb_mm.checkpoints.read import install_safe_loading
+from bocb_mm.config import edit
 from bocb_mm.errors import UserError
 from bocb_mm.hooks.stopping import StoppedRun
-from bocb_mm.resume import check_resume, find_resumable
-from bocb_mm.runlock import RunLock
-from bocb_mm.runs import FILE_NAME, RunRecord
+from bocb_mm.launch.distributed import setup_distributed
+from bocb_mm.resume.find import check_resume, find_resumable
+from bocb_mm.runs import exit_codes
+from bocb_mm.runs.lock import RunLock
+from bocb_mm.runs.record import FILE_NAME, RunRecord
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,20 @@ def prepare(config: str, options: TrainOptions) -> Config:
         >>> cfg = prepare('configs/retinanet_r50_lars_pretrain.py',
         ...               TrainOptions(optimizer='AdamW', pretrained='none'))  # doctest: +SKIP
     """
-    cfg = configuring.load_config(config, options.cfg_options)
-    configuring.set_optimizer(cfg, options.optimizer, options.lr, options.weight_decay)
-    configuring.set_seed(cfg, options.seed)
+    cfg = edit.load_config(config, options.cfg_options)
+    edit.set_optimizer(cfg, options.optimizer, options.lr, options.weight_decay)
+    edit.set_seed(cfg, options.seed)
     if options.amp:
-        configuring.set_amp(cfg, torch.cuda.is_available())
-    work_dir = configuring.set_work_dir(cfg, options.work_dir, config)
+        edit.set_amp(cfg, torch.cuda.is_available())
+    work_dir = edit.set_work_dir(cfg, options.work_dir, config)
     _set_resume(cfg, work_dir, options)
     if cfg.get('resume'):
-        configuring.drop_init(cfg)  # the weights come from the run's own checkpoint
+        edit.drop_init(cfg)  # the weights come from the run's own checkpoint
     else:
-        configuring.set_pretrained(cfg, options.pretrained)
-    configuring.check_data(cfg)
-    configuring.set_hooks(cfg)
-    cfg.filename_stem = configuring.config_stem(config)
+        edit.set_pretrained(cfg, options.pretrained)
+    edit.check_data(cfg)
+    edit.set_hooks(cfg)
+    cfg.filename_stem = edit.config_stem(config)
     return cfg
 
 
@@ -134,7 +135,7 @@ def train(cfg: Config, options: TrainOptions) -> int:
     """Run the training that :func:`prepare` described.
 
     Returns:
-        An exit status of :mod:`bocb_mm.exit_codes`: completed, diverged or interrupted.
+        An exit status of :mod:`bocb_mm.runs.exit_codes`: completed, diverged or interrupted.
 
     Raises:
         UserError: The work directory is in use, cannot be written, or a checkpoint does not fit.

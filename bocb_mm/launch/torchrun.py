@@ -1,4 +1,4 @@
-"""``python -m bocb_mm.launch``: torchrun whose exit status is the failing process's own.
+"""``python -m bocb_mm.launch.torchrun``: torchrun whose exit status is the failing process's own.
 
 torch.distributed.run ends with a traceback of its own and status 1 whatever a process said; a
 user's mistake should stay one line and status 2, a divergence 3, an interruption 75.
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    from bocb_mm.exit_codes import INTERRUPTED
+    from bocb_mm.runs.exit_codes import INTERRUPTED
 
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     try:

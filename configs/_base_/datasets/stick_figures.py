@@ -1,4 +1,4 @@
-# Stick figures with COCO's 17 keypoints, COCO keypoints JSON (bocb_mm.datasets.figures).
+# Stick figures with COCO's 17 keypoints, COCO keypoints JSON (bocb_mm.datasets.stick_figures).
 dataset_name = 'figures'
 dataset_type = 'CocoDataset'
 data_root_variable = 'BOCB_DATA_ROOT'

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bocb_mm.datasets.backgrounds import background, contrasting
-from bocb_mm.files import atomic_write_text
+from bocb_mm.runs.files import atomic_write_text
 
 SLOT = (96, 128)  # width and height of the part of a picture that one figure has, in px
 FIGURES = 2  # slots side by side in a picture

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bocb_mm.checkpoints import load_checkpoint
-from bocb_mm.describe import type_name
+from bocb_mm.checkpoints.read import load_checkpoint
+from bocb_mm.config.describe import type_name
 from bocb_mm.errors import CheckpointError, UserError
 
 STATE_KEY = 'bocb_mm'  # where a checkpoint of SafeCheckpointHook holds what it adds
@@ -101,7 +101,7 @@ def check_resume(
     Args:
         checkpoint: The file a run is to go on from.
         cfg: The config it is to go on with.
-        trust: As in :func:`bocb_mm.checkpoints.load_checkpoint`.
+        trust: As in :func:`bocb_mm.checkpoints.read.load_checkpoint`.
 
     Returns:
         The checkpoint's meta.

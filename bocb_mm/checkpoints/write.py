@@ -10,10 +10,10 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from bocb_mm.checkpoints import check_archive
+from bocb_mm.checkpoints.read import check_archive
 from bocb_mm.compat import writing_directly
 from bocb_mm.errors import CheckpointError
-from bocb_mm.files import sync_directory
+from bocb_mm.runs.files import sync_directory
 
 
 def save_atomically(runner: Runner, path: Path, **options: Any) -> None:

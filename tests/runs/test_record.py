@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bocb_mm.errors import UserError
-from bocb_mm.runs import (
+from bocb_mm.runs.record import (
     FILE_NAME,
     SCHEMA_VERSION,
     RunRecord,

@@ -12,9 +12,9 @@ from mmengine.config import Config, ConfigDict, DictAction
 
 from bocb_mm import optimizers
 from bocb_mm.compat import quiet_pkg_resources, read_metafiles_once
-from bocb_mm.describe import describe, task_of, type_name
+from bocb_mm.config.describe import describe, task_of, type_name
 from bocb_mm.errors import UserError, nearest
-from bocb_mm.runs import RunRecord, run_directory
+from bocb_mm.runs.record import RunRecord, run_directory
 
 OUR_CONSTRUCTOR = 'bocb_mm.OptimWrapperConstructor'
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from bocb_mm.downloads import HUBS, download, resolve
+from bocb_mm.checkpoints.download import HUBS, download, resolve
 from bocb_mm.errors import CheckpointError, nearest
 
 TRUST_FLAG = '--trust-checkpoint'

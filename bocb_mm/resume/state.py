@@ -10,9 +10,9 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from bocb_mm import resume, schedules
 from bocb_mm.errors import UserError
-from bocb_mm.randomness import (
+from bocb_mm.resume import find, schedules
+from bocb_mm.resume.randomness import (
     PositionedBatches,
     SkippingIterator,
     position_batches,
@@ -51,15 +51,15 @@ class RunState:
         Raises:
             UserError: It is not one of a training, or of another optimizer or batch size.
         """
-        resume.check_content(checkpoint, where)
-        own = checkpoint.get(resume.STATE_KEY)
+        find.check_content(checkpoint, where)
+        own = checkpoint.get(find.STATE_KEY)
         self._loaded = own if isinstance(own, dict) else {}
         groups = checkpoint['optimizer'].get('param_groups', [])
         saved = {'parameters': [len(g['params']) for g in groups]}
         saved |= self._loaded.get('settings', {})
         if not self._loaded.get('gradients'):
             saved.pop('accumulative_counts', None)
-        resume.compare(saved, self.settings, where)
+        find.compare(saved, self.settings, where)
         self._loaded_plan = self._loaded.get('plan', schedules.old_plan(checkpoint))
 
     def begin(self, runner: Runner) -> None:
@@ -226,10 +226,10 @@ def _sampler(runner: Runner) -> Any:
 
 
 def _settings(runner: Runner) -> dict[str, Any]:
-    """What must be the same when the run is resumed; see :func:`bocb_mm.resume.compare`."""
+    """What must be the same when the run is resumed; see :func:`bocb_mm.resume.find.compare`."""
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     loader = runner.train_dataloader
-    settings = resume.settings_of_config(runner.cfg)
+    settings = find.settings_of_config(runner.cfg)
     batches = loader.batch_sampler
     settings['batch_size'] = getattr(batches, 'batch_size', loader.batch_size)
     settings['batches'] = len(loader) if hasattr(loader.dataset, '__len__') else None

@@ -1,6 +1,6 @@
 import pytest
 
-from bocb_mm.describe import describe
+from bocb_mm.config.describe import describe
 from bocb_mm.errors import UserError
 
 

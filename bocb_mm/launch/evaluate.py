@@ -8,11 +8,11 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from bocb_mm import configuring
-from bocb_mm.checkpoints import install_safe_loading, load_checkpoint
-from bocb_mm.describe import type_name
-from bocb_mm.distributed import setup_distributed
+from bocb_mm.checkpoints.read import install_safe_loading, load_checkpoint
+from bocb_mm.config import edit
+from bocb_mm.config.describe import type_name
 from bocb_mm.errors import UserError
+from bocb_mm.launch.distributed import setup_distributed
 
 
 def evaluate(
@@ -31,7 +31,7 @@ def evaluate(
         checkpoint: File or address; all weights of the model must be in it.
         work_dir: Where logs go; default: ``test`` beside the checkpoint, for an address
             ``work_dirs/<config>/test``.
-        launcher: As in :class:`bocb_mm.training.TrainOptions`.
+        launcher: As in :class:`bocb_mm.launch.train.TrainOptions`.
         trust: Load a checkpoint that can run any code.
         cfg_options: Overrides of the config.
 
@@ -42,16 +42,16 @@ def evaluate(
         UserError: The config has no test set, its data are not there, or the checkpoint is of
             another model.
     """
-    cfg = configuring.load_config(config, cfg_options)
+    cfg = edit.load_config(config, cfg_options)
     if not cfg.get('test_dataloader'):
         raise UserError(
             f'config {config}: has no test_dataloader, so there is nothing to test on; add '
             'one, e.g. test_dataloader = val_dataloader'
         )
-    configuring.check_data(cfg, ('test_dataloader',))
-    configuring.drop_init(cfg)
+    edit.check_data(cfg, ('test_dataloader',))
+    edit.drop_init(cfg)
     cfg.work_dir = work_dir or str(_beside(checkpoint, config))
-    cfg.filename_stem = configuring.config_stem(config)
+    cfg.filename_stem = edit.config_stem(config)
     # A test writes no record, saves nothing and starts no watch over a training.
     cfg.custom_hooks = [h for h in cfg.get('custom_hooks') or [] if not _is_ours(h)]
     cfg.default_hooks = {
@@ -73,7 +73,7 @@ def evaluate(
 def _beside(checkpoint: str, config: str) -> Path:
     """Where the logs of a test go by default."""
     if '://' in checkpoint:
-        return Path('work_dirs', configuring.config_stem(config), 'test')
+        return Path('work_dirs', edit.config_stem(config), 'test')
     return Path(checkpoint).parent / 'test'
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bocb_mm.errors import UserError
-from bocb_mm.files import atomic_write_text
+from bocb_mm.runs.files import atomic_write_text
 
 SCHEMA_VERSION = 1
 FILE_NAME = 'run.json'

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from bocb_mm.compat import quiet_pkg_resources
 from bocb_mm.errors import UserError
-from bocb_mm.runs import RunRecord
+from bocb_mm.runs.record import RunRecord
 
 LOG_FILE = 'log.txt'
 POLL_SECONDS = 0.2
@@ -90,11 +90,6 @@ def warm_up(tasks: Iterable[str] = tuple(TOOLBOXES)) -> None:
     for task in tasks:
         utils = importlib.import_module(f'{TOOLBOXES[task]}.utils')
         utils.register_all_modules(init_default_scope=False)
-    import bocb_mm.backbones.register
-    import bocb_mm.hooks
-    import bocb_mm.optim_wrappers
-    import bocb_mm.optimizers.register
-    import bocb_mm.training  # noqa: F401
 
 
 def run_chain(
@@ -199,7 +194,7 @@ def _train(job: Job, folder: Path, pretrained: str, threads: int) -> None:
         os.dup2(log, 2)
         import torch
 
-        from bocb_mm.training import TrainOptions, prepare, train
+        from bocb_mm.launch.train import TrainOptions, prepare, train
 
         torch.set_num_threads(threads)
         wishes = TrainOptions(

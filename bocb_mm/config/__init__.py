@@ -1,0 +1,1 @@
+"""A config: edited by the command line, and described (task, backbone, data set, metric)."""
