@@ -1,4 +1,4 @@
-"""Eigenvalues of weight matrices, as they are and with columns centred, from one reduction."""
+"""Eigenvalues of weight matrices, as they are and with their columns centred."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bocb_mm.metrics import lapack
-
-_CHUNK = 1 << 16  # numbers of a matrix, or a quarter of its Gram matrix's, at a time: copies and
-# BLAS's own buffers stay small
+_CHUNK = 1 << 16  # numbers of a matrix, or a quarter of its Gram matrix's, at a time: copies stay
+# small
 _SMALL, _MANY = 32, 4  # this many matrices of at most this size are quicker done in one call,
 _PART = 1 << 14  # of at most this many numbers
 
@@ -33,12 +31,8 @@ class Spectrum:
 def spectrum(slices: torch.Tensor, k: int = 10, precision: str = 'float64') -> Spectrum:
     r"""Eigenvalues of :math:`W^T W`, and the largest of :math:`W^T C W`, C the centring matrix.
 
-    Let G be the smaller of the two Gram matrices. A Householder reflection turns the direction that
-    centring touches into the first basis vector: the column means m if G is :math:`W^T W`
-    (centred: :math:`G - r\,m m^T`, r rows), the vector of ones if it is :math:`W W^T` (centred:
-    :math:`C G C`). LAPACK's ``sytrd`` then leaves that vector alone, so the tridiagonal matrices of
-    both spectra differ in one number, or one row and column, and the expensive O(n^3) step is done
-    once.
+    Both come from the smaller Gram matrix G: :math:`W^T W`, centred :math:`G - r\,m m^T` with the
+    column means m and r rows, or :math:`W W^T`, centred :math:`C G C`.
 
     Args:
         slices: ``(slices, rows, columns)``, rows the outputs of the layer. Any float type.
@@ -48,6 +42,9 @@ def spectrum(slices: torch.Tensor, k: int = 10, precision: str = 'float64') -> S
 
     Returns:
         The pooled spectra. Negative rounding errors are set to 0.
+
+    Raises:
+        numpy.linalg.LinAlgError: LAPACK's iteration did not converge.
 
     Example:
         >>> spectrum(torch.eye(3)[None]).eigenvalues
@@ -62,7 +59,7 @@ def spectrum(slices: torch.Tensor, k: int = 10, precision: str = 'float64') -> S
 
 
 def _of_small(slices: torch.Tensor, k: int) -> Spectrum:
-    """The spectra of many small matrices, without the detour: a stem, a patch embedding."""
+    """The spectra of many small matrices, a batch at a time: a stem, a patch embedding."""
     plain, centred = [], []
     for part in slices.detach().split(max(1, _PART // slices[0].numel())):
         w = part.contiguous().double().numpy()
@@ -81,39 +78,30 @@ def _batch(w: np.ndarray) -> np.ndarray:
 
 def _eigenvalues(w: np.ndarray, k: int, precision: str) -> tuple[np.ndarray, np.ndarray, float]:
     """Eigenvalues of one matrix, the k largest of the centred one, and the sum of the latter's."""
-    wide = w.shape[1] > w.shape[0]
-    gram, mean = _gram(w, wide, precision)
-    direction = np.ones(len(gram), gram.dtype) if wide else mean
-    length = float(np.linalg.norm(direction))
-    if length > 0:
-        lapack.reflect(gram, direction / length)
-    d, e = lapack.tridiagonal(gram)
-    values = lapack.largest(d, e, len(d)).clip(min=0.0)
+    rows, wide = len(w), w.shape[1] > w.shape[0]
+    gram, sums = _gram(w, wide, precision)
+    values = np.linalg.eigvalsh(gram)
     if wide:
-        d, e = np.append(d[1:], 0.0), np.append(e[1:], 0.0)[: len(e)]
+        gram -= gram.mean(axis=0)
+        gram -= gram.mean(axis=1, keepdims=True)
     else:
-        d[0] -= w.shape[0] * length**2
-    return values, lapack.largest(d, e, min(k, len(d))).clip(min=0.0), float(d.sum())
+        mean = (sums / rows).astype(gram.dtype)
+        gram -= np.outer(rows * mean, mean)
+    total = float(np.trace(gram, dtype=np.float64))
+    centred = np.linalg.eigvalsh(gram)[-k:]
+    return values.astype(np.float64).clip(min=0), centred.astype(np.float64).clip(min=0), total
 
 
 def _gram(w: np.ndarray, wide: bool, precision: str) -> tuple[np.ndarray, np.ndarray]:
-    """Lower triangle of the smaller Gram matrix in Fortran order, and the means of the columns."""
-    rows, columns = w.shape
-    n = min(rows, columns)
-    gram = np.zeros((n, n), precision, order='F')
-    sums = np.zeros(columns)
+    """The smaller Gram matrix, and the sums of the columns in float64."""
+    n = min(w.shape)
+    gram = np.zeros((n, n), precision)
+    sums = np.zeros(w.shape[1])
     step = max(_CHUNK // n, n // 4)
-    for start in range(0, max(rows, columns), step):
+    for start in range(0, max(w.shape), step):
         part = w[:, start : start + step] if wide else w[start : start + step]
-        block = _rows_whole(part.astype(precision, copy=False))
-        lapack.add_gram(gram, block, wide)
+        block = part.astype(precision, copy=False)
+        gram += block @ block.T if wide else block.T @ block
         if not wide:
             sums += block.sum(axis=0, dtype=np.float64)
-    return gram, (sums / rows).astype(precision)
-
-
-def _rows_whole(block: np.ndarray) -> np.ndarray:
-    """The block itself if BLAS can read it, each row in one piece; otherwise a copy."""
-    apart, step = block.strides
-    whole = step == block.itemsize and apart >= step * block.shape[1]
-    return block if whole else np.ascontiguousarray(block)
+    return gram, sums
