@@ -1,28 +1,31 @@
 #!/usr/bin/env bash
 # Builds the environment if need be, then checks style and types and runs every test.
-# Usage: bash tools/run_tests.sh [pytest arguments]
+# Usage: bash tools/run_tests.sh [--install-programs] [pytest arguments]
+# --install-programs: first install what some tests drive (Chromium, LaTeX) with apt-get, as root.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf '\033[1m[tests]\033[0m %s\n' "$*" >&2; }
 
 bash tools/setup_env.sh
 
-# Real programs that some tests drive. Where they cannot be had, those tests skip and say so.
-declare -A programs=(
-    [chromium]='chromium chromium-driver' [pdflatex]='texlive-latex-recommended texlive-latex-extra' [initdb]='postgresql'
-)
-have() { command -v "$1" >/dev/null || ls /usr/lib/postgresql/*/bin/"$1" >/dev/null 2>&1; }
-wanted=()
+install=no
+if [ "${1:-}" = --install-programs ]; then install=yes; shift; fi
+# Real programs that some tests drive: without them, those tests skip and say so.
+declare -A programs=([chromium]='chromium chromium-driver' [pdflatex]='texlive-latex-recommended texlive-latex-extra')
+packages=()
 for program in "${!programs[@]}"; do
-    have "$program" && continue
-    read -ra packages <<<"${programs[$program]}"
-    wanted+=("${packages[@]}")
+    command -v "$program" >/dev/null && continue
+    read -ra needed <<<"${programs[$program]}"
+    packages+=("${needed[@]}")
 done
-if [ ${#wanted[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    say "installing ${wanted[*]}"
+if [ ${#packages[@]} -gt 0 ] && [ $install = yes ]; then
+    say "installing ${packages[*]}"
+    log=$(mktemp)
     (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-        --no-install-recommends "${wanted[@]}") >/tmp/bocb_apt.log 2>&1 \
-        || say "not installed (see /tmp/bocb_apt.log); the tests that need them will skip"
+        --no-install-recommends "${packages[@]}") >"$log" 2>&1 \
+        || say "not installed (see $log); the tests that need them will skip"
+elif [ ${#packages[@]} -gt 0 ]; then
+    say "not on PATH: ${packages[*]}; the tests that need them will skip (--install-programs installs them)"
 fi
 
 # Two workers of one thread each: the heavy imports are paid once a worker.
