@@ -21,6 +21,7 @@ RULES = {
     'bocb_mm': ('torch', 'mmengine', 'pandas'),
     'bocb_mm.runs': ('torch', 'mmengine'),
     'bocb_mm.errors': ('torch', 'mmengine'),
+    'bocb_mm.facts': ('torch', 'mmengine', 'numpy'),
     'bocb_mm.report.build': ('torch', 'mmengine'),
     'bocb_mm.report.recommend': ('torch', 'mmengine'),
     'bocb_mm.doctor': ('torch', 'mmengine'),

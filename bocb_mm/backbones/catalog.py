@@ -1,63 +1,55 @@
 """The backbones: one row each. Importing this module imports neither torch nor mmengine.
 
-Facts: Tables A1 and A3 of the paper (arXiv 2410.06373) and counts of weights on built models.
-A new backbone is one row here, and a class in ``families.py`` if its family is new.
+What is known of a network stands in ``facts/backbones.csv``, what builds it here; the counts are
+of built models. A new backbone is a row in each, and a class in ``families.py`` for a new family.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import re
 from typing import Any
 
+from bocb_mm import facts
 from bocb_mm.backbones.spec import CATEGORIES, BackboneSpec, Cifar, Parameters
 from bocb_mm.errors import UserError, unknown_name
 
-_MODERN: dict[str, Any] = dict(
-    category='modern', stage_wise='patchify & hierarchical', block_wise='metaformer'
-)
-_ISOTROPIC: dict[str, Any] = dict(
-    category='modern', stage_wise='patchify & isotropic', block_wise='metaformer', pose_index=2
-)
 _RESNET: dict[str, Any] = dict(
-    venue="CVPR'2016", category='classical', stage_wise='hierarchical', operator='Conv',
-    residual='addition', input_size=32, recipe='PyTorch', family='ResNet',
-    source='mmpretrain.ResNet', cifar=Cifar(),
+    family='ResNet', source='mmpretrain.ResNet', cifar=Cifar(),
     tunable=('norm_cfg', 'conv_cfg', 'style', 'zero_init_residual'),
 )  # fmt: skip
 _CONVNEXT: dict[str, Any] = dict(
-    category='modern', stage_wise='patchify & hierarchical', block_wise='metanext',
-    operator='DWConv', residual='prenorm & layer scale', input_size=32, recipe='ConvNeXt',
     family='ConvNeXt', source='mmpretrain.ConvNeXt', cifar=Cifar(), head='pooled',
     tunable=('norm_cfg', 'act_cfg', 'linear_pw_conv'),
 )  # fmt: skip
 _METAFORMER: dict[str, Any] = dict(
-    **_MODERN, venue="TPAMI'2024", residual='prenorm & res scale', input_size=224,
-    recipe='RSB A2', family='MetaFormer', source='timm.MetaFormer', head='inside',
+    family='MetaFormer', source='timm.MetaFormer', head='inside',
     maps='64@4 128@8 320@16 512@32',
 )  # fmt: skip
 
+
+def _row(name: str, **build: Any) -> BackboneSpec:
+    """The facts of a backbone (``facts/backbones.csv``) and what builds it."""
+    return BackboneSpec(**vars(facts.BACKBONES[name]), **build)
+
+
 _ROWS: tuple[BackboneSpec, ...] = (
     # (a) primary CNNs
-    BackboneSpec(
-        'AlexNet', 'AlexNet', "NeurIPS'2012", 'primary', '-', 'plain', 'Conv', '-', 224, 'PyTorch',
-        family='AlexNet', source='mmpretrain.AlexNet', maps='64@4 192@8 256@16 256@32',
-        parameters=Parameters(2469696, 61100840, 57413540), head='inside', droppable=False,
-        checkpoints=('torchvision://alexnet',), aliases=('Alex',),
+    _row(
+        'AlexNet', family='AlexNet', source='mmpretrain.AlexNet',
+        maps='64@4 192@8 256@16 256@32', parameters=Parameters(2469696, 61100840, 57413540),
+        head='inside', droppable=False, checkpoints=('torchvision://alexnet',),
     ),
-    BackboneSpec(
-        'VGG-13', 'VGG-13-BN', "ICLR'2015", 'primary', '-', 'plain', 'Conv', '-', 224, 'PyTorch',
-        family='VGG', source='mmpretrain.VGG', kwargs=dict(depth=13, norm_cfg=dict(type='BN')),
-        maps='64@2 128@4 256@8 512@16 512@32', out_indices=(1, 2, 3, 4), pose_index=4,
+    _row(
+        'VGG-13', family='VGG', source='mmpretrain.VGG',
+        kwargs=dict(depth=13, norm_cfg=dict(type='BN')), maps='64@2 128@4 256@8 512@16 512@32',
+        out_indices=(1, 2, 3, 4), pose_index=4,
         parameters=Parameters(9410880, 133053736, 129366436), head='inside', droppable=False,
         tunable=('norm_cfg', 'conv_cfg', 'ceil_mode'),
         checkpoints=('torchvision://vgg13_bn', 'mmpretrain://vgg13bn_8xb32_in1k'),
-        aliases=('VGG', 'VGG-13-BN', 'VGG13BN'),
     ),
     # (b) classical CNNs
-    BackboneSpec(
-        'R-50', 'ResNet-50', block_wise='bottleneck', **_RESNET,
-        kwargs=dict(depth=50, num_stages=4),
+    _row(
+        'R-50', **_RESNET, kwargs=dict(depth=50, num_stages=4),
         maps='256@4 512@8 1024@16 2048@32',
         parameters=Parameters(23508032, 25557032, 23712932, 23705252),
         checkpoints=(
@@ -66,187 +58,140 @@ _ROWS: tuple[BackboneSpec, ...] = (
             'mmpretrain://resnet50_8xb256-rsb-a2-300e_in1k',
             'mmpretrain://resnet50_8xb256-rsb-a3-100e_in1k',
         ),
-        aliases=('ResNet-50', 'R'),
     ),
-    BackboneSpec(
-        'DN-121', 'DenseNet-121', "CVPR'2017", 'classical', 'hierarchical', 'bottleneck', 'Conv',
-        'concatenation', 32, 'PyTorch', family='DenseNet', source='mmpretrain.DenseNet',
+    _row(
+        'DN-121', family='DenseNet', source='mmpretrain.DenseNet',
         kwargs=dict(arch='121'), maps='128@8 256@16 512@32 1024@32', out_indices=(0, 1, 3),
         parameters=Parameters(6953856, 7978856, 7056356, 7048548), cifar=Cifar((2, 4, 8, 8)),
         tunable=('norm_cfg', 'act_cfg', 'drop_rate'), droppable=False,
         checkpoints=('torchvision://densenet121', 'mmpretrain://densenet121_3rdparty_in1k'),
-        aliases=('DenseNet-121', 'DN'),
     ),
-    BackboneSpec(
-        'MobV2', 'MobileNetV2', "CVPR'2018", 'classical', 'hierarchical', 'inverted bottleneck',
-        'SepConv', 'addition', 224, 'PyTorch', family='MobileNetV2',
-        source='mmpretrain.MobileNetV2', kwargs=dict(widen_factor=1.0),
-        maps='16@2 24@4 32@8 64@16 96@16 160@32 320@32 1280@32',
+    _row(
+        'MobV2', family='MobileNetV2', source='mmpretrain.MobileNetV2',
+        kwargs=dict(widen_factor=1.0), maps='16@2 24@4 32@8 64@16 96@16 160@32 320@32 1280@32',
         out_indices=(1, 2, 4, 6), pose_index=7, parameters=Parameters(2223872, 3504872, 2351972),
         tunable=('norm_cfg', 'conv_cfg', 'act_cfg'),
         checkpoints=('torchvision://mobilenet_v2', 'mmpretrain://mobilenet-v2_8xb32_in1k'),
-        aliases=('MobileNetV2', 'MobileNet.V2'),
     ),
-    BackboneSpec(
-        'Eff-B0', 'EfficientNet-B0', "ICML'2019", 'classical', 'hierarchical',
-        'inverted bottleneck', 'Conv & SE', 'addition', 224, 'RSB A2', family='EfficientNet',
-        source='mmpretrain.EfficientNet', kwargs=dict(arch='b0'),
-        maps='32@2 16@2 24@4 40@8 112@16 320@32 1280@32',
+    _row(
+        'Eff-B0', family='EfficientNet', source='mmpretrain.EfficientNet',
+        kwargs=dict(arch='b0'), maps='32@2 16@2 24@4 40@8 112@16 320@32 1280@32',
         out_indices=(2, 3, 4, 5), pose_index=6, parameters=Parameters(4007548, 5288548, 4135648),
         tunable=('norm_cfg', 'conv_cfg', 'act_cfg'),
         checkpoints=('mmpretrain://efficientnet-b0_3rdparty_8xb32_in1k',),
-        aliases=('EfficientNet-B0', 'Eff'),
     ),
-    BackboneSpec(
-        'RVGG-A1', 'RepVGG-A1', "CVPR'2021", 'classical', 'hierarchical', 'inverted bottleneck',
-        'Conv', 'addition', 224, 'PyTorch', family='RepVGG', source='mmpretrain.RepVGG',
+    _row(
+        'RVGG-A1', family='RepVGG', source='mmpretrain.RepVGG',
         kwargs=dict(arch='A1'), maps='64@4 128@8 256@16 1280@32', droppable=False,
         parameters=Parameters(12811264, 14092264, 12939364),
         tunable=('norm_cfg', 'conv_cfg', 'deploy'),
         checkpoints=('mmpretrain://repvgg-A1_8xb32_in1k', 'timm://repvgg_a1.rvgg_in1k'),
-        aliases=('RepVGG-A1', 'RVGG'),
     ),
     # (c) modern DNNs
-    BackboneSpec(
-        'DeiT-S', 'DeiT-S/16', "ICML'2021", **_ISOTROPIC, operator='Attention',
-        residual='prenorm', input_size=224, recipe='DeiT', family='VisionTransformer',
+    _row(
+        'DeiT-S', pose_index=2, family='VisionTransformer',
         source='mmpretrain.VisionTransformer', kwargs=dict(arch='deit-small', patch_size=16),
         maps='96@4 192@8 384@16 384@32', head='token', tunable=('img_size', 'drop_rate'),
         parameters=Parameters(21665664, 22050664, 21704164),
         checkpoints=(
             'timm://deit_small_patch16_224.fb_in1k', 'mmpretrain://deit-small_4xb256_in1k',
         ),
-        aliases=('DeiT-S/16', 'DeiT-Small', 'DeiT'),
     ),
-    BackboneSpec(
-        'MLP-S', 'MLP-Mixer-S/16', "NeurIPS'2021", **_ISOTROPIC, operator='MLP',
-        residual='prenorm', input_size=224, recipe='DeiT', family='MlpMixer',
-        source='mmpretrain.MlpMixer', fixed_size=True,
+    _row(
+        'MLP-S', pose_index=2, family='MlpMixer', source='mmpretrain.MlpMixer',
+        fixed_size=True,
         # eps 1e-6 as in the original; mmpretrain's default is 1e-5
         kwargs=dict(arch='s', patch_size=16, norm_cfg=dict(type='LN', eps=1e-6)),
         maps='128@4 256@8 512@16 512@32', tunable=('img_size', 'drop_rate'),
         parameters=Parameters(18015264, 18528264, 18066564),
-        aliases=('MLP-Mixer-S/16', 'MLP-Mixer-S', 'Mixer-S', 'MLP'),
     ),
-    BackboneSpec(
-        'Swin-T', 'Swin-T', "ICCV'2021", **_MODERN, operator='Local Attention',
-        residual='prenorm', input_size=224, recipe='ConvNeXt', family='SwinTransformer',
-        source='mmpretrain.SwinTransformer', maps='96@4 192@8 384@16 768@32',
-        kwargs=dict(arch='tiny', pad_small_map=True),
+    _row(
+        'Swin-T', family='SwinTransformer', source='mmpretrain.SwinTransformer',
+        maps='96@4 192@8 384@16 768@32', kwargs=dict(arch='tiny', pad_small_map=True),
         tunable=('img_size', 'drop_rate', 'window_size'),
         parameters=Parameters(27519354, 28288354, 27596254),
         checkpoints=(
             'timm://swin_tiny_patch4_window7_224.ms_in1k',
             'mmpretrain://swin-tiny_16xb64_in1k',
         ),
-        aliases=('Swin', 'Swin-Tiny', 'SwinTransformer-T'),
     ),
-    BackboneSpec(
-        'CNX-T', 'ConvNeXt-T', "CVPR'2022", **_CONVNEXT, kwargs=dict(arch='tiny'),
+    _row(
+        'CNX-T', **_CONVNEXT, kwargs=dict(arch='tiny'),
         maps='96@4 192@8 384@16 768@32',
         parameters=Parameters(27820128, 28589128, 27897028, 27895012),
         checkpoints=('timm://convnext_tiny.fb_in1k', 'mmpretrain://convnext-tiny_32xb128_in1k'),
-        aliases=('ConvNeXt-T', 'ConvNeXt-Tiny', 'CNX'),
     ),
-    BackboneSpec(
-        'CNXV2-T', 'ConvNeXtV2-T', "CVPR'2023", **_CONVNEXT, maps='96@4 192@8 384@16 768@32',
+    _row(
+        'CNXV2-T', **_CONVNEXT, maps='96@4 192@8 384@16 768@32',
         kwargs=dict(arch='tiny', use_grn=True, layer_scale_init_value=0.0),
         parameters=Parameters(27866496, 28635496, 27943396, 27941380),
         checkpoints=(
             'timm://convnextv2_tiny.fcmae_ft_in1k',
             'mmpretrain://convnext-v2-tiny_fcmae-pre_3rdparty_in1k',
         ),
-        aliases=('ConvNeXtV2-T', 'ConvNeXtV2-Tiny', 'CNXV2'),
     ),
-    BackboneSpec(
-        'Moga-S', 'MogaNet-S', "ICLR'2024", **_MODERN, operator='DWConv & Gating',
-        residual='prenorm & layer scale', input_size=32, recipe='ConvNeXt', family='MogaNet',
-        source='bocb_mm.backbones.moganet.MogaNet', maps='64@4 128@8 320@16 512@32',
-        head='inside', cifar=Cifar(),
+    _row(
+        'Moga-S', family='MogaNet', source='bocb_mm.backbones.moganet.MogaNet',
+        maps='64@4 128@8 320@16 512@32', head='inside', cifar=Cifar(),
         parameters=Parameters(24822675, 25335675, 24873975, 24873975),
-        aliases=('MogaNet-S', 'MogaNet-Small', 'Moga'),
     ),
-    BackboneSpec(
-        'URLK-T', 'UniRepLKNet-T', "CVPR'2024", **_MODERN, operator='DWConv & SE',
-        residual='prenorm & layer scale', input_size=224, recipe='ConvNeXt', family='UniRepLKNet',
+    _row(
+        'URLK-T', family='UniRepLKNet',
         source='bocb_mm.backbones.unireplknet.UniRepLKNet', maps='80@4 160@8 320@16 640@32',
         head='inside', parameters=Parameters(31052420, 31693420, 31116520),
-        aliases=('UniRepLKNet-T', 'UniRepLKNet-Tiny', 'URLK'),
     ),
-    BackboneSpec(
-        'TNX-T', 'TransNeXt-T', "CVPR'2024", **_MODERN, operator='Attention & Gating',
-        residual='prenorm & layer scale', input_size=224, recipe='DeiT', family='TransNeXt',
-        source='bocb_mm.backbones.transnext.TransNeXt', maps='72@4 144@8 288@16 576@32',
-        head='inside', parameters=Parameters(27681960, 28258960, 27739660),
-        aliases=('TransNeXt-T', 'TransNeXt-Tiny', 'TNX'),
+    _row(
+        'TNX-T', family='TransNeXt', source='bocb_mm.backbones.transnext.TransNeXt',
+        maps='72@4 144@8 288@16 576@32', head='inside',
+        parameters=Parameters(27681960, 28258960, 27739660),
     ),
     # MetaFormer baselines: the token mixer is all that differs
-    BackboneSpec(
-        'IF-12', 'IdentityFormer-S12', **_METAFORMER, operator='Identity',
-        kwargs=dict(token_mixers='identity', use_mlp_head=False),
+    _row(
+        'IF-12', **_METAFORMER, kwargs=dict(token_mixers='identity', use_mlp_head=False),
         parameters=Parameters(11378712, 11891712, 11430012),
-        aliases=('IdentityFormer-S12', 'IF'),
     ),
-    BackboneSpec(
-        'PFV2-12', 'PoolFormerV2-S12', **_METAFORMER, operator='Pooling',
-        kwargs=dict(token_mixers='pooling', use_mlp_head=False),
+    _row(
+        'PFV2-12', **_METAFORMER, kwargs=dict(token_mixers='pooling', use_mlp_head=False),
         parameters=Parameters(11378712, 11891712, 11430012),
         checkpoints=('timm://poolformerv2_s12.sail_in1k',),
-        aliases=('PoolFormerV2-S12', 'PFV2'),
     ),
-    BackboneSpec(
-        'CF-12', 'ConvFormer-S12', **_METAFORMER, operator='SepConv',
-        kwargs=dict(token_mixers='sepconv', use_mlp_head=True),
-        parameters=Parameters(16423472, 19527192, 17683092), aliases=('ConvFormer-S12', 'CF'),
+    _row(
+        'CF-12', **_METAFORMER, kwargs=dict(token_mixers='sepconv', use_mlp_head=True),
+        parameters=Parameters(16423472, 19527192, 17683092),
     ),
-    BackboneSpec(
-        'AF-12', 'AttenFormer-S12', **_METAFORMER, operator='Attention',
-        kwargs=dict(token_mixers='attention', use_mlp_head=True),
+    _row(
+        'AF-12', **_METAFORMER, kwargs=dict(token_mixers='attention', use_mlp_head=True),
         parameters=Parameters(16097304, 19201024, 17356924),
-        aliases=('AttenFormer-S12', 'AttentionFormer-S12', 'AF'),
     ),
-    BackboneSpec(
-        'CAF-12', 'CAFormer-S12', **_METAFORMER, operator='SepConv & Attention',
+    _row(
+        'CAF-12', **_METAFORMER,
         kwargs=dict(token_mixers='sepconv+attention', use_mlp_head=True),
-        parameters=Parameters(16134944, 19238664, 17394564), aliases=('CAFormer-S12', 'CAF'),
+        parameters=Parameters(16134944, 19238664, 17394564),
     ),
     # Not in the paper: small networks for quick runs and tests
-    BackboneSpec(
-        'R-18', 'ResNet-18', block_wise='basic', **_RESNET, kwargs=dict(depth=18),
-        maps='64@4 128@8 256@16 512@32',
+    _row(
+        'R-18', **_RESNET, kwargs=dict(depth=18), maps='64@4 128@8 256@16 512@32',
         parameters=Parameters(11176512, 11689512, 11227812, 11220132),
         checkpoints=('torchvision://resnet18', 'mmpretrain://resnet18_8xb32_in1k'),
-        aliases=('ResNet-18',), in_paper=False,
     ),
-    BackboneSpec(
-        'R-18-XS', 'ResNet-18-XS', block_wise='basic', **_RESNET,
-        kwargs=dict(depth=18, stem_channels=16, base_channels=16),
-        maps='16@4 32@8 64@16 128@32',
-        parameters=Parameters(702096, 831096, 714996, 713076), in_paper=False,
+    _row(
+        'R-18-XS', **_RESNET, kwargs=dict(depth=18, stem_channels=16, base_channels=16),
+        maps='16@4 32@8 64@16 128@32', parameters=Parameters(702096, 831096, 714996, 713076),
     ),
-    BackboneSpec(
-        'CNX-A', 'ConvNeXt-Atto', "CVPR'2022", **_CONVNEXT, kwargs=dict(arch='atto'),
-        maps='40@4 80@8 160@16 320@32', parameters=Parameters(3374520, 3695520, 3406620, 3405780),
-        aliases=('ConvNeXt-Atto',), in_paper=False,
+    _row(
+        'CNX-A', **_CONVNEXT, kwargs=dict(arch='atto'),
+        maps='40@4 80@8 160@16 320@32',
+        parameters=Parameters(3374520, 3695520, 3406620, 3405780),
     ),
-    BackboneSpec(
-        'CNX-XS', 'ConvNeXt-XS', "CVPR'2022", **_CONVNEXT,
+    _row(
+        'CNX-XS', **_CONVNEXT,
         kwargs=dict(arch=dict(depths=[2, 2, 4, 2], channels=[24, 48, 96, 192])),
-        maps='24@4 48@8 96@16 192@32',
-        parameters=Parameters(1082760, 1275760, 1102060, 1101556), in_paper=False,
+        maps='24@4 48@8 96@16 192@32', parameters=Parameters(1082760, 1275760, 1102060, 1101556),
     ),
 )  # fmt: skip
 
 
-def _fold(name: str) -> str:
-    """The form under which names are compared: letters and digits only, lower case."""
-    return re.sub(r'[^a-z0-9]', '', name.lower().removeprefix('bocb_mm.'))
-
-
 CATALOG: dict[str, BackboneSpec] = {row.name: row for row in _ROWS}
-_BY_NAME: dict[str, BackboneSpec] = {
-    _fold(name): row for row in _ROWS for name in (row.name, row.paper_name, *row.aliases)
-}
 
 
 def list_backbones(
@@ -291,7 +236,8 @@ def get_spec(name: str) -> BackboneSpec:
         >>> get_spec('resnet50').name
         'R-50'
     """
-    spec = _BY_NAME.get(_fold(name))
+    row = facts.find_backbone(name)
+    spec = CATALOG.get(row.name) if row else None
     if spec is None:
         raise unknown_name('backbone', name, _all_names(), 'python -m bocb_mm.backbones lists them')
     return spec

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-CATEGORIES = ('primary', 'classical', 'modern')
+from bocb_mm.facts import BACKBONE_CATEGORIES
+
+CATEGORIES = tuple(BACKBONE_CATEGORIES)
 
 # How a classification head sits on the network; see `BackboneSpec.classifier`.
 HEADS = ('linear', 'pooled', 'token', 'inside')
@@ -42,19 +44,22 @@ class Cifar:
 
 @dataclass(frozen=True, eq=False)
 class BackboneSpec:
-    """One row of the catalog.
+    """One row of the catalog: the facts of ``facts/backbones.csv`` and what builds the network.
 
     Attributes:
         name: The paper's short name; ``type='bocb_mm.<name>'`` in an MM config.
+        in_paper: Whether it is one of the paper's 20.
         paper_name: The long name.
         venue: Where it was published (Table A1).
         category: One of :data:`CATEGORIES` (section 3.2).
+        series: ``'MetaFormer'`` for those that differ in the token mixer only, else ``''``.
         stage_wise: Stage-wise design (Table A1).
         block_wise: Block-wise design (Table A1).
         operator: Feature extractor (Table A1).
         residual: Residual branch (Table A1).
         input_size: Side of the square training picture on CIFAR-100, in pixels (Table A1).
         recipe: Training setting (Table A1), a column of Table A3.
+        aliases: Other names it is found by.
         family: Name of the adapter in :mod:`bocb_mm.backbones.families`.
         source: Library and class that the network is built from.
         kwargs: Arguments of that class that make it this network.
@@ -66,22 +71,23 @@ class BackboneSpec:
         cifar: The variant for 32x32 pictures, where the paper has one.
         tunable: Further arguments of the source class that may be given.
         checkpoints: Published weights by name; see :mod:`bocb_mm.backbones.weights`.
-        aliases: Other names it is found by.
         fixed_size: Whether it takes pictures of one size only.
         droppable: Whether it has residual branches that stochastic depth can drop.
-        in_paper: Whether it is one of the paper's 20.
     """
 
     name: str
+    in_paper: bool
     paper_name: str
     venue: str
     category: str
+    series: str
     stage_wise: str
     block_wise: str
     operator: str
     residual: str
     input_size: int
     recipe: str
+    aliases: tuple[str, ...]
     family: str
     source: str
     maps: str
@@ -93,10 +99,8 @@ class BackboneSpec:
     cifar: Cifar | None = None
     tunable: tuple[str, ...] = ()
     checkpoints: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
     fixed_size: bool = False
     droppable: bool = True
-    in_paper: bool = True
 
     @property
     def type(self) -> str:

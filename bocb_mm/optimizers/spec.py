@@ -11,14 +11,9 @@ from typing import Any
 import torch
 
 from bocb_mm.errors import unknown_name
+from bocb_mm.facts import OPTIMIZER_CATEGORIES, Default
 
-CATEGORIES = {
-    'a': 'fixed learning rate with momentum',
-    'b': 'adaptive learning rate with momentum',
-    'c': 'estimated learning rate with momentum',
-    'd': 'adaptive learning rate without momentum',
-}
-"""The four categories of section 2.2 of the paper."""
+CATEGORIES = OPTIMIZER_CATEGORIES
 
 DECAYS = {
     'coupled': 'added to the gradient (L2)',
@@ -69,34 +64,17 @@ DEFAULT_RECIPE = 'pytorch-cifar'
 
 
 @dataclass(frozen=True)
-class Default:
-    """Learning rate and weight decay to start from, and where they come from.
-
-    Attributes:
-        lr: Learning rate at the recipe's batch size.
-        weight_decay: Weight decay.
-        source: Where they stand, or the rule they were derived with.
-        sourced: True where a publication or its code states them, False where extrapolated.
-        extra: Further arguments the source sets.
-    """
-
-    lr: float
-    weight_decay: float
-    source: str
-    sourced: bool = True
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class OptimizerSpec:
-    """One optimizer of the paper.
+    """One optimizer of the catalog: a row of ``facts/optimizers.csv`` with its class.
 
     Attributes:
         name: As the paper spells it.
+        in_paper: Whether it is one of the paper's 20.
         category: Key of :data:`CATEGORIES`.
         decay: Key of :data:`DECAYS`.
         paper: Authors, venue, year.
         reference: Identifier of the paper.
+        aliases: Other names it is found by.
         implementation: What does the arithmetic: ``'torch.optim.AdamW'`` or ``'bocb_mm'``.
         cls: The class.
         anchor: ``'SGD'`` or ``'AdamW'``: whose rate the extrapolated ones follow; ``''`` for a rate
@@ -110,10 +88,12 @@ class OptimizerSpec:
     """
 
     name: str
+    in_paper: bool
     category: str
     decay: str
     paper: str
     reference: str
+    aliases: tuple[str, ...]
     implementation: str
     cls: type[torch.optim.Optimizer]
     anchor: str

@@ -139,7 +139,7 @@ def _ridge_panel(axes: Any, members: list[Snapshot], metric: str, low: float, hi
         base = len(members) - 1 - place
         curve = base + 1.35 * (values - low) / span
         where = np.arange(len(values))
-        color = style.optimizer_color(member.optimizer)
+        color = style.look(member.optimizer).color
         order = place * 2 + 2  # a lower ridge lies in front of the one above it
         axes.fill_between(where, base, curve, color='white', lw=0, zorder=order)
         axes.fill_between(where, base, curve, color=color, alpha=0.45, lw=0, zorder=order)
@@ -205,7 +205,7 @@ def _alpha_bar(axes: Any, place: int, member: Snapshot, bocb: bool) -> None:
     if not len(alpha):
         return
     low, middle, high = np.quantile(alpha, [0.25, 0.5, 0.75])
-    color = style.optimizer_color(member.optimizer)
+    color = style.look(member.optimizer).color
     axes.barh(
         place, middle, 0.7, facecolor=color if not bocb else 'white', edgecolor=color,
         hatch='/////' if bocb else None, lw=0.7, alpha=0.85,

@@ -6,6 +6,8 @@ import functools
 import re
 from collections.abc import Iterable
 
+from bocb_mm import facts
+
 # A search has thousands of runs and a few dozen names.
 _remembered = functools.lru_cache(maxsize=4096)
 
@@ -15,55 +17,9 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
-# The paper's order (Table 1).
-OPTIMIZERS = words(
-    'SGD SGDP LION Adam Adamax NAdam AdamW LAMB RAdam AdamP Adan AdaBound LARS AdaFactor '
-    'AdaBelief NovoGrad Sophia AdaGrad AdaDelta RMSProp'
-)
-BACKBONES = words(
-    'AlexNet VGG-13 R-50 DN-121 MobV2 Eff-B0 RVGG-A1 DeiT-S MLP-S Swin-T CNX-T CNXV2-T Moga-S '
-    'URLK-T TNX-T IF-12 PFV2-12 CF-12 AF-12 CAF-12'
-)
-# Section 3.2: the classes of optimizers and backbones, by first letter.
-OPTIMIZER_CLASSES = {
-    'a': words('SGD SGDP LION'),
-    'b': words('Adam Adamax NAdam AdamW LAMB RAdam AdamP Adan'),
-    'c': words('AdaBound LARS AdaFactor AdaBelief NovoGrad Sophia'),
-    'd': words('AdaGrad AdaDelta RMSProp'),
-}
-BACKBONE_CLASSES = {
-    'primary CNN': words('AlexNet VGG-13'),
-    'classical CNN': words('R-50 DN-121 MobV2 Eff-B0 RVGG-A1'),
-    'modern DNN': BACKBONES[7:15],
-    'MetaFormer': BACKBONES[15:],
-}
-# Spellings met in Table 3 and in configs of the MM toolboxes, without case and punctuation.
-_BACKBONE_SPELLINGS = {
-    'alex': 'AlexNet',
-    'vgg': 'VGG-13',
-    'vgg13bn': 'VGG-13',
-    'resnet50': 'R-50',
-    'densenet121': 'DN-121',
-    'mobilenetv2': 'MobV2',
-    'efficientnetb0': 'Eff-B0',
-    'repvgga1': 'RVGG-A1',
-    'deitsmall': 'DeiT-S',
-    'mlpmixers': 'MLP-S',
-    'swintiny': 'Swin-T',
-    'swintransformertiny': 'Swin-T',
-    'convnexttiny': 'CNX-T',
-    'convnextt': 'CNX-T',
-    'convnextv2tiny': 'CNXV2-T',
-    'mogasmall': 'Moga-S',
-    'moganetsmall': 'Moga-S',
-    'unireplknett': 'URLK-T',
-    'transnexttiny': 'TNX-T',
-    'identityformers12': 'IF-12',
-    'poolformerv2s12': 'PFV2-12',
-    'convformers12': 'CF-12',
-    'attentionformers12': 'AF-12',
-    'caformers12': 'CAF-12',
-}
+# The paper's, in its order (Table 1).
+OPTIMIZERS = [row.name for row in facts.OPTIMIZERS.values() if row.in_paper]
+BACKBONES = [row.name for row in facts.BACKBONES.values() if row.in_paper]
 # Recipes and pre-trainings, as the paper's column heads abbreviate them.
 _TRAININGS = {
     'rsba1': 'A1',
@@ -81,40 +37,31 @@ _SHORT_TITLES = {
 _TASK_PREFIX = {'detection': 'det ', 'pose': 'pose '}
 
 
-def key(name: str) -> str:
-    """``name`` without case and punctuation, for comparing spellings."""
-    return re.sub(r'[^0-9a-z]', '', name.lower())
-
-
-_OPTIMIZERS_BY_KEY = {key(o): o for o in OPTIMIZERS} | {'sgdm': 'SGD'}
-_BACKBONES_BY_KEY = {key(b): b for b in BACKBONES} | _BACKBONE_SPELLINGS
-
-
-@_remembered
 def optimizer(name: str) -> str:
-    """The paper's name of an optimizer, whatever its case; ``SGD-M`` is ``SGD``.
+    """The catalog's name of an optimizer, whatever its case; ``SGD-M`` is ``SGD``.
 
     Example:
-        >>> optimizer('adamw'), optimizer('SGD-M'), optimizer('Muon')
-        ('AdamW', 'SGD', 'Muon')
+        >>> optimizer('adamw'), optimizer('SGD-M'), optimizer('timm.muon')
+        ('AdamW', 'SGD', 'timm.muon')
     """
-    return _OPTIMIZERS_BY_KEY.get(key(name), name)
+    row = facts.find_optimizer(name)
+    return row.name if row else name
 
 
 def backbone(name: str) -> str:
-    """The paper's short name of a backbone, from its short or its registry name.
+    """The catalog's short name of a backbone, from its short, long or registry name.
 
     Example:
         >>> backbone('ResNet-50'), backbone('swin-t'), backbone('MyNet')
         ('R-50', 'Swin-T', 'MyNet')
     """
-    return _BACKBONES_BY_KEY.get(key(name), name)
+    row = facts.find_backbone(name)
+    return row.name if row else name
 
 
 def training(name: str) -> str:
     """A recipe or a pre-training as the paper's column heads put it: ``rsb-a2`` is ``A2``."""
-    short = key(name)
-    return _TRAININGS.get(short) or _OPTIMIZERS_BY_KEY.get(short) or name
+    return _TRAININGS.get(facts.key(name)) or optimizer(name)
 
 
 @_remembered
@@ -144,7 +91,7 @@ def split_column(head: str) -> tuple[str, str, str]:
         >>> split_column('pose VGG (SGD)'), split_column('R-50')
         (('pose', 'VGG-13', 'SGD'), ('', 'R-50', ''))
     """
-    found = re.fullmatch(r'(?:(det|pose) )?(.*?)(?: \((.*)\))?', head)
+    found = re.fullmatch(r'(?s)(?:(det|pose) )?(.*?)(?: \((.*)\))?', head)
     assert found is not None  # every part of the pattern may be empty
     prefix, name, inside = found.groups()
     return prefix or '', backbone(name), training(inside) if inside else ''
@@ -158,7 +105,7 @@ def table_name(task: str, dataset: str) -> str:
         >>> table_name('pose', 'coco'), table_name('classification', 'digits')
         ('table3_coco', 'classification_digits')
     """
-    short = key(dataset)
+    short = facts.key(dataset)
     if task == 'classification' and short == 'cifar100':
         return 'table1_cifar100'
     if task == 'classification' and short in ('imagenet', 'imagenet1k', 'in1k'):
@@ -181,14 +128,14 @@ def short_title(table: str) -> str:
     return table.replace('_', ' ')
 
 
-def in_paper_order(labels: Iterable[str], known: Iterable[str] = OPTIMIZERS) -> list[str]:
-    """``labels`` in the paper's order; those it does not have follow by alphabet.
+def in_paper_order(labels: Iterable[str]) -> list[str]:
+    """Optimizers in the catalog's order, the paper's first; unknown ones follow by alphabet.
 
     Example:
-        >>> in_paper_order(['Muon', 'AdamW', 'SGD-M'])
-        ['SGD-M', 'AdamW', 'Muon']
+        >>> in_paper_order(['timm.muon', 'AdamW', 'SGD-M'])
+        ['SGD-M', 'AdamW', 'timm.muon']
     """
-    place = {name: i for i, name in enumerate(known)}
+    place = {name: i for i, name in enumerate(facts.OPTIMIZERS)}
 
     def order(label: str) -> tuple:
         text = str(label)
@@ -199,7 +146,7 @@ def in_paper_order(labels: Iterable[str], known: Iterable[str] = OPTIMIZERS) -> 
 
 def columns_in_paper_order(heads: Iterable[str]) -> list[str]:
     """Column heads in the paper's order: pose before detection, then as in Table 1."""
-    place = {name: i for i, name in enumerate(BACKBONES)}
+    place = {name: i for i, name in enumerate(facts.BACKBONES)}
     tasks = {'': 0, 'pose': 1, 'det': 2}
 
     def order(head: str) -> tuple:
@@ -210,12 +157,17 @@ def columns_in_paper_order(heads: Iterable[str]) -> list[str]:
 
 
 def optimizer_class(name: str) -> str:
-    """``'a'`` to ``'d'`` of section 3.2, ``''`` for an optimizer the paper does not have."""
-    found = optimizer(name)
-    return next((c for c, members in OPTIMIZER_CLASSES.items() if found in members), '')
+    """``'a'`` to ``'d'`` of section 2.2, ``''`` for an optimizer that no catalog has."""
+    row = facts.find_optimizer(name)
+    return row.category if row else ''
 
 
 def backbone_class(name: str) -> str:
-    """Class of a backbone after section 3.2, ``''`` for one the paper does not have."""
-    found = backbone(name)
-    return next((c for c, members in BACKBONE_CLASSES.items() if found in members), '')
+    """Class of a backbone in words, ``''`` for one that no catalog has.
+
+    Example:
+        >>> backbone_class('resnet50'), backbone_class('CF-12'), backbone_class('MyNet')
+        ('classical CNN', 'MetaFormer', '')
+    """
+    row = facts.find_backbone(name)
+    return (row.series or facts.BACKBONE_CATEGORIES[row.category]) if row else ''

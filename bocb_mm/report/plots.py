@@ -50,7 +50,7 @@ def violins(table: ResultTable) -> Any:
     low, high = axes.get_xlim()
     axes.set_xlim(low - 0.14 * (high - low), high)  # room for the outliers' names
     classes = {names.backbone_class(names.split_column(c)[1]) for c in values.columns}
-    style.class_legend(axes, style.BACKBONE_COLORS, {}, classes)
+    style.class_legend(axes, classes)
     return made
 
 
@@ -151,7 +151,7 @@ def variation_boxes(variation: pd.DataFrame, by: str, violin: bool) -> Any:
     axes = grid[0, 0]
     for place, label in enumerate(map(str, table.columns)):
         values = table[label].dropna()
-        color = style.backbone_color(label) if by == 'backbone' else style.optimizer_color(label)
+        color = style.backbone_color(label) if by == 'backbone' else style.look(label).color
         if violin and len(values) > 2 and values.std() > 0:
             parts = axes.violinplot(
                 values, [place], orientation='horizontal', widths=0.85, showextrema=False
@@ -187,7 +187,6 @@ def lr_curves(table: ResultTable) -> Any:
     optimizers = names.in_paper_order(set(tried['optimizer']))
     best = tried.groupby(['column', 'optimizer', 'lr'])['value'].max()
     curves = {pair: one.droplevel([0, 1]) for pair, one in best.groupby(level=[0, 1])}
-    looks = _looks(optimizers)
     down, across = style.panels(len(columns))
     made, grid = style.figure(
         style.panel_width(across), 0.75 + 1.45 * down, down, across, sharex=True
@@ -198,10 +197,9 @@ def lr_curves(table: ResultTable) -> Any:
             top = 0.0
             axes.set_yticks([])
         axes.set_xscale('log')
-        for look, members in looks:
-            pairs = [curves[column, o] for o in members if (column, o) in curves]
-            if pairs:
-                _lr_lines(axes, pairs, top - 10, look)
+        for optimizer in optimizers:
+            if (column, optimizer) in curves:
+                _lr_line(axes, curves[column, optimizer], top - 10, optimizer)
         axes.xaxis.set_major_formatter(lambda rate, _: f'{rate:.0e}'.replace('e-0', 'e-'))
         axes.minorticks_off()  # hundreds of them, over all panels
         if tried['lr'].nunique() == 1:
@@ -212,39 +210,24 @@ def lr_curves(table: ResultTable) -> Any:
     style.hide_rest(grid, len(columns))
     style.label_bottom(grid, len(columns), 'learning rate')
     made.supylabel('result (points)', fontsize=7.5)
-    if len(looks) == len(optimizers):
-        handles, labels = _handles(grid)
-        made.legend(handles, labels, loc='outside lower center', ncols=4 if across > 1 else 3)
-    else:
-        used = {names.optimizer_class(o) for o in optimizers}
-        style.class_legend(grid[0, 0], style.OPTIMIZER_COLORS, style.OPTIMIZER_LABELS, used)
+    handles, labels = _handles(grid)
+    # Columns that fit the width; a name takes so much of an inch.
+    longest = max(len(label) for label in labels)
+    fits = int((style.panel_width(across) - 0.2) / (0.35 + 0.055 * longest))
+    made.legend(handles, labels, loc='outside lower center', ncols=max(1, min(fits, len(labels))))
     return made
 
 
-def _looks(optimizers: list[str]) -> list[tuple[dict[str, Any], list[str]]]:
-    """How a line looks and whose it is: of a few optimizers each its own, of many its class's."""
-    if len(optimizers) <= len(style.LINES):
-        return [
-            ({'color': color, 'marker': marker, 'ls': dash, 'label': optimizer}, [optimizer])
-            for optimizer, (color, marker, dash) in zip(optimizers, style.LINES)
-        ]
-    classes: dict[str, list[str]] = {}
-    for optimizer in optimizers:
-        classes.setdefault(style.optimizer_color(optimizer), []).append(optimizer)
-    return [
-        ({'color': color, 'marker': '.', 'alpha': 0.75}, members)
-        for color, members in classes.items()
-    ]
-
-
-def _lr_lines(axes: Any, pairs: list[pd.Series], floor: float, look: dict[str, Any]) -> None:
-    """Lines of several pairs as one artist, NaN between them; crosses where they diverged."""
-    rates = np.concatenate([np.append(p.index, np.nan) for p in pairs])
-    results = np.concatenate([np.append(p, np.nan) for p in pairs])
-    lost = np.isinf(results)
-    shown = np.where(lost, np.nan, results)  # what lies below the panel leaves it: no false level
-    axes.plot(rates, shown, ms=2.6, lw=0.9, mew=0, **look)
-    axes.plot(rates[lost], [floor] * lost.sum(), 'x', ms=3.5, mew=0.9, color=look['color'])
+def _lr_line(axes: Any, curve: pd.Series, floor: float, optimizer: str) -> None:
+    """The line of one pair, with crosses at the bottom where it diverged."""
+    look = style.look(optimizer)
+    lost = np.isinf(curve.to_numpy(float))
+    shown = curve.mask(lost)  # what lies below the panel leaves it: no false level
+    axes.plot(
+        shown.index, shown, ms=2.6, lw=0.9, mew=0, color=look.color, marker=look.marker,
+        ls=look.dash, label=optimizer,
+    )  # fmt: skip
+    axes.plot(curve.index[lost], [floor] * lost.sum(), 'x', ms=3.5, mew=0.9, color=look.color)
 
 
 def _handles(grid: Any) -> tuple[list, list]:
@@ -263,14 +246,14 @@ def profiles(table: ResultTable) -> Any:
     order = profile.mean(axis=1).sort_values(ascending=False).index
     made, grid = style.figure(style.COLUMN, 2.6)
     axes = grid[0, 0]
-    named = len(style.LINES) - 2
+    named = 6
     for optimizer in order[named:]:
         axes.step(distances, profile.loc[optimizer], where='post', lw=0.6, color='#C4C8CC')
-    for rank, optimizer in enumerate(order[:named]):
-        color, _, dash = style.LINES[rank]
+    for optimizer in map(str, order[:named]):
+        look = style.look(optimizer)
         axes.step(
-            distances, profile.loc[optimizer], dash, where='post', lw=1.3, color=color,
-            label=str(optimizer),
+            distances, profile.loc[optimizer], look.dash, where='post', lw=1.3, color=look.color,
+            label=optimizer,
         )  # fmt: skip
     axes.set(xlabel='points below the best', ylabel='share of the backbones', ylim=(0, 1.03))
     axes.set_xlim(0, 10)

@@ -9,27 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from bocb_mm import facts
 from bocb_mm.errors import unknown_name
 from bocb_mm.report import load, names, stats
 from bocb_mm.report.load import ResultTable
 
-# (task, optimizer) -> rate, decay, where that is from. For pairs no run of the user's settles. They
-# are the sourced defaults of the optimizer catalog, which imports torch; a test compares the two.
-KNOWN_RATES: dict[tuple[str, str], tuple[float, float, str]] = {
-    ('classification', 'SGD'): (0.1, 1e-4, 'Table A3; openmixup, CIFAR-100, batch 100'),
-    ('classification', 'AdamW'): (1e-3, 0.05, 'openmixup, CIFAR-100, batch 100'),
-    ('classification', 'LAMB'): (1e-3, 0.02, 'openmixup, CIFAR-100, batch 100'),
-    ('classification', 'Adan'): (1e-3, 0.02, 'openmixup, CIFAR-100, batch 100'),
-    ('classification', 'Adam'): (1e-3, 0.0, 'openmixup, CIFAR-100, batch 100'),
-    ('classification', 'AdamP'): (1e-3, 0.0, 'openmixup, CIFAR-100, batch 100'),
-    ('classification', 'AdaBelief'): (1e-3, 0.0, 'openmixup, CIFAR-100, batch 100'),
-    ('classification', 'AdaFactor'): (1e-3, 0.0, 'openmixup, CIFAR-100, batch 100'),
-    ('detection', 'SGD'): (0.01, 1e-4, 'mmdet RetinaNet 1x, batch 16'),
-    ('detection', 'AdamW'): (1e-4, 0.05, 'mmdet RetinaNet with RSB weights, batch 16'),
-    ('detection', 'AdaBelief'): (1e-4, 1e-4, 'openmixup RetinaNet, batch 16'),
-    ('pose', 'Adam'): (5e-4, 0.0, 'mmpose top-down heatmap, batch 512'),
-    ('pose', 'AdamW'): (5e-4, 0.1, 'ViTPose, batch 512'),
-}
+# Schedule whose sourced rates are meant for a task; of classification, that of Table 1.
+_RECIPES = {'classification': 'pytorch-cifar'}
 _PREFIX = {'classification': '', 'detection': 'det', 'pose': 'pose'}
 # A result of one's own says more than the paper's: it counts so many times as much.
 _OWN_WEIGHT = 3
@@ -92,8 +78,8 @@ def recommend(
     columns = [(t, str(c)) for t in known for c in t.values.columns]
     wanted = names.backbone(backbone)
     seen = {names.split_column(c)[1] for _, c in columns}
-    if wanted not in seen and wanted not in names.BACKBONES:
-        raise unknown_name('backbone', backbone, {*names.BACKBONES, *seen})
+    if wanted not in seen and wanted not in facts.BACKBONES:
+        raise unknown_name('backbone', backbone, {*facts.BACKBONES, *seen})
     chosen, basis = _evidence(columns, wanted, task)
     gaps = pd.DataFrame(_gaps(t, c, i) for i, (t, c) in enumerate(chosen))
     ranked = _scores(gaps).sort_values(['score', 'place']).head(n)
@@ -192,9 +178,9 @@ def _rate(
         pairs = pd.Series([(o[2], o[3]) for o in own])
         lr, decay = pairs.mode().iloc[0]
         return lr, _none(decay), 'most common best setting of your runs on this task'
-    known = KNOWN_RATES.get((task, optimizer))
+    known = facts.DEFAULTS.get((optimizer, _RECIPES.get(task, task)))
     if known:
-        return known
+        return known.lr, known.weight_decay, known.source
     return None, None, 'no published rate; python -m bocb_mm.optimizers has one to search around'
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+from bocb_mm import facts
 from bocb_mm.report import names
 
 # Okabe and Ito (2008).
 BLUE, ORANGE, GREEN, RED = '#0072B2', '#E69F00', '#009E73', '#D55E00'
 PURPLE, SKY, GRAY, INK, PALE = '#CC79A7', '#56B4E9', '#8C8C8C', '#222222', '#E4E7EB'
-OPTIMIZER_COLORS = {'a': ORANGE, 'b': BLUE, 'c': GREEN, 'd': RED, '': GRAY}
-OPTIMIZER_LABELS = {
-    'a': '(a) fixed rate, momentum',
-    'b': '(b) adaptive, momentum',
-    'c': '(c) estimated rate',
-    'd': '(d) adaptive, no momentum',
-    '': 'other',
+# A hue a category, a shade an optimizer (Okabe and Ito's, and Tol's muted ones between them).
+_SHADES = {
+    'a': (ORANGE, '#A65E00', '#F2C14E', '#7F5A1B'),
+    'b': (BLUE, '#56B4E9', '#332288', '#117799', '#7B8FE0', '#003F63', '#88CCEE', '#5566AA'),
+    'c': (GREEN, '#66C2A4', '#117733', '#44AA99', '#999933', '#0B5345'),
+    'd': (RED, '#CC6677', '#882255', '#E38A6B'),
+    '': (PURPLE, '#8C8C8C', '#AA4499', '#4D4D4D', '#B589D6', '#6B4C9A'),
 }
+_MARKERS, _DASHES = 'osD^vPX<', ('-', '--', '-.', ':')
 BACKBONE_COLORS = {
     'primary CNN': PURPLE,
     'classical CNN': ORANGE,
@@ -26,17 +30,6 @@ BACKBONE_COLORS = {
     'MetaFormer': GREEN,
     '': GRAY,
 }
-# For a handful of lines: colour, marker and dash all differ.
-LINES = [
-    (BLUE, 'o', '-'),
-    (RED, 's', '--'),
-    (GREEN, '^', '-.'),
-    (ORANGE, 'D', ':'),
-    (PURPLE, 'v', '-'),
-    (SKY, 'P', '--'),
-    (INK, 'X', '-.'),
-    (GRAY, '<', ':'),
-]
 # Inches: one column of a two-column page, and the whole width of the text.
 COLUMN, TEXT = 3.5, 7.0
 
@@ -119,19 +112,57 @@ def backbone_color(column: str) -> str:
     return BACKBONE_COLORS[names.backbone_class(names.split_column(column)[1])]
 
 
-def optimizer_color(name: str) -> str:
-    """Colour of an optimizer's class."""
-    return OPTIMIZER_COLORS[names.optimizer_class(name)]
+@dataclass(frozen=True)
+class Look:
+    """How an optimizer is drawn, wherever it is drawn."""
+
+    color: str
+    marker: str
+    dash: str
 
 
-def class_legend(axes: Any, colors: dict[str, str], labels: dict[str, str], used: set[str]) -> None:
-    """A row of coloured squares under the figure for the classes that occur in it."""
+def look(name: str) -> Look:
+    """The look of an optimizer: its category's hue, and a shade, marker and dash of its own.
+
+    Of one that no catalog has, they follow from its name.
+
+    Example:
+        >>> look('sgd-m') == look('SGD'), look('SGD') == look('AdamW')
+        (True, False)
+    """
+    row = facts.find_optimizer(name)
+    if row is None:
+        kind, place = '', zlib.crc32(name.encode())
+    else:
+        kind = row.category
+        place = [r.name for r in facts.OPTIMIZERS.values() if r.category == kind].index(row.name)
+    shades = _SHADES[kind]
+    turn = place // len(shades) + place
+    return Look(
+        shades[place % len(shades)], _MARKERS[turn % len(_MARKERS)], _DASHES[turn % len(_DASHES)]
+    )
+
+
+def category_label(kind: str) -> str:
+    """A category of optimizers as a legend puts it.
+
+    Example:
+        >>> category_label('a'), category_label('')
+        ('(a) fixed rate with momentum', 'in no catalog')
+    """
+    if not kind:
+        return 'in no catalog'
+    return f'({kind}) {facts.OPTIMIZER_CATEGORIES[kind].replace("learning ", "")}'
+
+
+def class_legend(axes: Any, used: set[str]) -> None:
+    """A row of coloured squares under the figure for the classes of backbones in it."""
     from matplotlib.patches import Patch
 
-    shown = [c for c in colors if c in used]
+    shown = [c for c in BACKBONE_COLORS if c in used]
     if len(shown) < 2:
         return
-    handles = [Patch(facecolor=colors[c], label=labels.get(c, c) or 'other') for c in shown]
+    handles = [Patch(facecolor=BACKBONE_COLORS[c], label=c or 'other') for c in shown]
     axes.figure.legend(
         handles=handles,
         loc='outside lower center',

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bocb_mm import facts
 from bocb_mm.report import coupling, names, paper, stats
 from bocb_mm.report.load import ResultTable
+from bocb_mm.report.style import category_label
 
 if TYPE_CHECKING:
     from bocb_mm.report.build import Report
@@ -151,7 +153,8 @@ def _and(items: list[str]) -> str:
 
 
 def kind_label(optimizer: str) -> str:
-    """The class of an optimizer in words, for a tooltip."""
-    from bocb_mm.report.style import OPTIMIZER_LABELS
-
-    return OPTIMIZER_LABELS[names.optimizer_class(optimizer)]
+    """The category of an optimizer in words, and whether it is one of the paper's."""
+    row = facts.find_optimizer(optimizer)
+    if row is None:
+        return category_label('')
+    return category_label(row.category) + ('' if row.in_paper else "; not one of the paper's")

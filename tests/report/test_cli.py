@@ -193,17 +193,6 @@ def test_recommend_takes_own_runs_and_their_settings(tmp_path, capsys):
     assert 'SGD' in first and 'lr 0.07' in first and '0.003' in first and 'your best run' in first
 
 
-def test_known_rates_are_the_sourced_defaults_of_the_catalog():
-    """They stand twice, because a report is made without torch."""
-    from bocb_mm.optimizers import get_spec, list_optimizers
-    from bocb_mm.optimizers.spec import TASKS
-    from bocb_mm.report.recommend import KNOWN_RATES
-
-    defaults = {(t, n): get_spec(n).default(t) for t in TASKS for n in list_optimizers()}
-    sourced = {key: (d.lr, d.weight_decay) for key, d in defaults.items() if d.sourced}
-    assert {key: known[:2] for key, known in KNOWN_RATES.items()} == sourced
-
-
 def test_no_torch_no_mmengine(tmp_path):
     """A whole report in a process where neither can be imported."""
     program = f"""
