@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'bocb_mm'
 # Floors of the house (design.md), top to bottom: a room imports only from rooms below it.
 FLOORS = (
     'cli', 'probe', 'search', 'launch', 'hooks', 'resume', 'config', 'optim_wrappers', 'backbones',
-    'optimizers', 'datasets', 'metrics', 'checkpoints', 'report', 'runs', 'registry', 'doctor', 'compat',
+    'optimizers', 'datasets', 'metrics', 'checkpoints', 'report', 'runs', 'facts', 'registry', 'doctor', 'compat',
     'errors',
 )  # fmt: skip
 

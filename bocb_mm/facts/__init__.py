@@ -157,7 +157,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 
 
 def _rows(file_name: str) -> Iterator[dict[str, Any]]:
-    with (resources.files(__name__) / file_name).open(encoding='utf-8', newline='') as file:
+    with (resources.files(__name__) / file_name).open(encoding='utf-8') as file:
         for row in csv.DictReader(file):
             yield {k: _READERS.get(k, str)(v) for k, v in row.items()}
 
