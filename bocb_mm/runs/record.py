@@ -66,6 +66,18 @@ class RunRecord:
         finished: End, ISO 8601 with time zone, ``''`` while running.
         message: Why it failed, diverged or was interrupted, ``''`` otherwise.
         warnings: Problems that did not end the run, e.g. a layer-metrics snapshot that failed.
+        architecture: Arguments of the backbone that make it this network; ``{}`` where its name
+            says it all.
+        ann_file: Training annotations, with their folder, ``''`` without.
+        n_classes: Number of classes, of key points in pose.
+        n_train: Number of training samples.
+        batch_size: Samples an optimizer step sees, over all processes.
+        image_size: Height and width the network is trained on, ``[]`` where unknown.
+        lr_origin: Where rate and decay come from: ``'given'``, ``'search'``, ``'sourced'``,
+            ``'extrapolated'``; ``''`` where unknown.
+        lr_source: For which data, batch and schedule a default rate is meant, in words.
+        evaluator: Class of the evaluator that gives ``metric``.
+        metric_rule: ``'greater'`` or ``'less'`` where the config says which is better.
         schema_version: Version of this list of fields.
     """
 
@@ -101,6 +113,16 @@ class RunRecord:
     finished: str = ''
     message: str = ''
     warnings: list[str] = field(default_factory=list)
+    architecture: dict[str, Any] = field(default_factory=dict)
+    ann_file: str = ''
+    n_classes: int | None = None
+    n_train: int | None = None
+    batch_size: int | None = None
+    image_size: list[int] = field(default_factory=list)
+    lr_origin: str = ''
+    lr_source: str = ''
+    evaluator: str = ''
+    metric_rule: str = ''
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
