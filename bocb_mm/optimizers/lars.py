@@ -61,6 +61,8 @@ class LARS(MultiTensorOptimizer):
     elementwise = False
     statics = ('momentum', 'trust_coefficient', 'eps', 'nesterov', 'weight_decay')
 
+    ranges = {'momentum': (0.0, 1.0)}
+
     def __init__(
         self,
         params: Any,

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from bocb_mm.optimizers.compiled import CompiledFormula
-from bocb_mm.optimizers.strict import SettingError, SparseGradientError, StrictArguments
+from bocb_mm.optimizers.strict import SettingError, SparseGradientError, StrictOptimizer
 
 Tensors = list[Tensor]
 Scalars = dict[str, Any]
@@ -63,7 +63,7 @@ class Batch:
         return iter((self.params, self.grads, self.state))
 
 
-class MultiTensorOptimizer(StrictArguments, torch.optim.Optimizer):
+class MultiTensorOptimizer(StrictOptimizer, torch.optim.Optimizer):
     """Base class: batching, the three ways to run, state handling. A subclass is a formula.
 
     A subclass implements :meth:`init_state`, :meth:`coefficients` and :meth:`update`; one whose
@@ -97,6 +97,10 @@ class MultiTensorOptimizer(StrictArguments, torch.optim.Optimizer):
     def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
         """State tensors of a parameter before its first step (its gradient is there)."""
         raise NotImplementedError
+
+    def example_state(self, p: Tensor, group: Any) -> dict[str, Any]:
+        """What :meth:`init_state` makes, and the step count."""
+        return {'step': 0} | self.init_state(p, group)
 
     def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
         """Numbers that depend on the rate or the step count, in double precision."""

@@ -52,6 +52,8 @@ class SGDP(RowSpaceMixin, MultiTensorOptimizer):
     space_class = ProjectionSpace
     statics = ('momentum', 'dampening', 'nesterov', 'eps', 'delta', 'wd_ratio')
 
+    ranges = {'momentum': (0.0, 1.0)}
+
     def __init__(
         self,
         params: Any,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -65,6 +66,8 @@ class Sophia(kernels.ScratchMixin, MultiTensorOptimizer):
     """Steps without a Hessian after which the warning comes; twice the paper's k."""
 
     _warned = False
+
+    ranges = {'rho': (0.0, math.inf)}
 
     def __init__(
         self,

@@ -1,11 +1,20 @@
-"""Optimizer arguments that do not exist are refused, with the nearest one that does."""
+"""What every optimizer refuses: unknown arguments, values out of range, parameters that are none.
+
+One clear line for the constructor's arguments and for those of a single group alike.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
 
 from bocb_mm.errors import UserError, nearest
+from bocb_mm.optimizers import loading
 
 
 class UnknownArgumentError(UserError, TypeError):
@@ -16,16 +25,46 @@ class SettingError(UserError, ValueError):
     """An optimizer was given a value outside its range."""
 
 
+class ParametersError(UserError, TypeError, ValueError):
+    """What should be parameters is something else, or nothing."""
+
+
 class SparseGradientError(UserError, RuntimeError):
     """A parameter has a sparse gradient."""
 
 
-class StrictArguments:
-    """Mixin: building the class with an unknown keyword raises, and names the nearest argument.
+GROUP_KEYS = frozenset(
+    {
+        *('params', 'param_names', 'name', 'role'),  # torch; bocb_mm.optim_wrappers
+        *('param_name', 'group_name', 'layer_id', 'lr_scale', 'fix_lr'),  # mmpretrain, mmdet, timm
+        *('max_lr', 'min_lr', 'base_lr', 'swa_lr', 'max_momentum', 'base_momentum'),  # schedulers
+    }
+)
+"""Keys of a group that are no settings of its optimizer; ``initial_*`` (schedulers) is another."""
 
-    The check sits in ``__new__``, so that it holds for a direct call, for ``build_optimizer`` and
-    for a registry alike.
+
+RANGES = {'lr': (0.0, math.inf), 'weight_decay': (0.0, math.inf), 'eps': (0.0, math.inf)}
+"""Ranges ``[low, high)`` of what nearly every optimizer takes."""
+
+
+class StrictOptimizer:
+    """Mixin in front of ``torch.optim.Optimizer``: strict arguments and groups, checked loading.
+
+    The keywords are checked in ``__new__``, so that this holds for a direct call, for
+    ``build_optimizer`` and for a registry alike. ``step`` is kept out of ``torch.compile`` of what
+    surrounds it, e.g. mmengine's ``compile=True``, which compiles a whole training step.
+
+    A subclass sets :attr:`ranges`, extends :meth:`check` and implements :meth:`example_state`.
     """
+
+    defaults: dict[str, Any]
+    param_groups: list[dict[str, Any]]
+    state: Any
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {}
+    """Settings that are numbers in ``[low, high)``, beyond :data:`RANGES`."""
+
+    run_flags: ClassVar[tuple[str, ...]] = ()
+    """Settings of a group that stay as this optimizer was built when a state is loaded."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Show the arguments of ``__init__`` where ``inspect`` would show those of ``__new__``."""
@@ -35,15 +74,94 @@ class StrictArguments:
             cls.__signature__ = signature.replace(  # type: ignore[attr-defined]
                 parameters=list(signature.parameters.values())[1:]
             )
+        if 'step' in cls.__dict__:
+            cls.step = _outside_of_graphs(cls.__dict__['step'])  # type: ignore[attr-defined]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Check the keywords, then make the object.
 
         Raises:
             UnknownArgumentError: A keyword that ``__init__`` does not take.
+            SettingError: A number is text.
         """
         check_arguments(cls.__name__, cls, kwargs)
+        check_numbers({key: value for key, value in kwargs.items() if key != 'params'})
         return super().__new__(cls)
+
+    def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(checked_params(params), *args, **kwargs)  # type: ignore[call-arg]
+
+    @classmethod
+    def check(cls, group: Mapping[str, Any]) -> None:
+        """Check the values of a group, which has every setting: here ranges and ``betas``.
+
+        Raises:
+            SettingError: A value is out of its range.
+        """
+        for name, (low, high) in (RANGES | cls.ranges).items():
+            if name in group:
+                require_number(name, group[name], low, high)
+        if 'betas' in group:
+            check_betas(group['betas'], len(inspect.signature(cls).parameters['betas'].default))
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any]) -> None:
+        """:meth:`check`, after a look for numbers that are text."""
+        check_numbers(settings)
+        cls.check(settings)
+
+    def example_state(self, p: torch.Tensor, group: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The state of a parameter after its first step, without data: what a loaded one must be.
+
+        Args:
+            p: A parameter on the ``meta`` device, of the shape and dtype in question.
+            group: Its settings.
+
+        Returns:
+            By name: tensors on ``meta`` for what lies beside the parameter; numbers and tensors on
+            the CPU for counters. None where it is not known; then nothing is checked.
+        """
+        return None
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in torch; refuses what the constructor refuses, before anything has changed.
+
+        Raises:
+            UnknownArgumentError: A key that the optimizer does not have.
+            SettingError: A value out of its range.
+            ParametersError: ``params`` is missing, or holds something else than parameters.
+        """
+        name = type(self).__name__
+        group = _checked_group(param_group, f'group {len(self.param_groups)}')
+        for key in group:
+            if key not in self.defaults and not _known_in_groups(key):
+                raise _unknown_argument(f'a group of {name}', key, self.defaults)
+        for settings in (self.defaults, self.defaults | group):
+            self.check_settings(settings)
+        try:
+            super().add_param_group(group)  # type: ignore[misc]
+        except (TypeError, ValueError) as error:  # e.g. a parameter in two groups
+            raise ParametersError(f'{name}: {error}') from None
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state; how a step is run stays as this optimizer was built.
+
+        Raises:
+            StateError: The state belongs to another optimizer, or to a model with other shapes.
+        """
+        loading.load(self, state_dict, super().load_state_dict)  # type: ignore[misc]
+
+
+def _outside_of_graphs(step: Callable[..., Any]) -> Callable[..., Any]:
+    """``torch.compiler.disable``, which takes a second to import, where it is needed only."""
+
+    @functools.wraps(step)
+    def wrapper(self: Any, closure: Callable[[], Any] | None = None) -> Any:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(step)(self, closure)
+        return step(self, closure)
+
+    return wrapper
 
 
 def check_arguments(name: str, target: Any, kwargs: dict[str, Any], lenient: bool = True) -> None:
@@ -64,9 +182,91 @@ def check_arguments(name: str, target: Any, kwargs: dict[str, Any], lenient: boo
     names = [n for n, p in known.items() if n != 'params' and p.kind is not p.VAR_KEYWORD]
     for key in kwargs:
         if key not in names and key != 'params':
-            near = nearest(key, names)
-            mend = f'did you mean {near[0]}?' if near else f'it takes {", ".join(names)}'
-            raise UnknownArgumentError(f'{name} has no argument {key!r}; {mend}')
+            raise _unknown_argument(name, key, names)
+
+
+def _unknown_argument(name: str, key: str, names: Iterable[str]) -> UnknownArgumentError:
+    near = nearest(str(key), names)
+    fix = f'did you mean {near[0]}?' if near else f'it takes {", ".join(names)}'
+    return UnknownArgumentError(f'{name} has no argument {key!r}; {fix}')
+
+
+def _known_in_groups(key: str) -> bool:
+    return key in GROUP_KEYS or str(key).startswith('initial_')
+
+
+def checked_params(params: Any) -> list[Any]:
+    """Parameters, named parameters or groups, as a list.
+
+    Raises:
+        ParametersError: They are nothing, or in no order, or something else.
+    """
+    entries = _listed(params, 'params')
+    if not entries:
+        raise ParametersError(
+            'params is empty: the model has nothing to train, or its generator was used up before; '
+            'give list(model.parameters())'
+        )
+    if isinstance(entries[0], dict):
+        groups = [_checked_group(g, f'group {i}') for i, g in enumerate(entries)]
+        return groups
+    return _checked_tensors(entries, 'params')
+
+
+def _checked_group(group: Any, where: str) -> dict[str, Any]:
+    if not isinstance(group, dict) or 'params' not in group:
+        found = f'the keys {sorted(group)}' if isinstance(group, dict) else type(group).__name__
+        raise ParametersError(f'{where}: expected a dict with "params" in it, found {found}')
+    inside = group['params']
+    entries = [inside] if isinstance(inside, torch.Tensor) else _listed(inside, where)
+    if not entries and not isinstance(inside, (list, tuple)):
+        raise ParametersError(f'{where}: its params are empty, or their generator was used up')
+    return group | {'params': _checked_tensors(entries, where)}
+
+
+def _listed(params: Any, what: str) -> list[Any]:
+    found, fix = type(params).__name__, 'a list of parameters or of groups'
+    if isinstance(params, torch.Tensor):
+        raise ParametersError(f'{what} is one tensor: expected {fix}; put it in a list')
+    if isinstance(params, (set, frozenset)):
+        raise ParametersError(f'{what} is a set, whose order changes: expected {fix}')
+    if isinstance(params, (str, Mapping)) or not isinstance(params, Iterable):
+        call = '; give its .parameters()' if isinstance(params, torch.nn.Module) else ''
+        raise ParametersError(f'{what} is of type {found}: expected {fix}{call}')
+    return list(params)
+
+
+def _checked_tensors(entries: list[Any], what: str) -> list[Any]:
+    for i, entry in enumerate(entries):
+        p = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+        if not isinstance(p, torch.Tensor):
+            raise ParametersError(
+                f'{what}: entry {i} is of type {type(entry).__name__}; expected a tensor'
+            )
+    return entries
+
+
+def check_numbers(settings: Mapping[str, Any]) -> None:
+    """Refuse numbers that are text, which is what YAML makes of ``5e-2``.
+
+    Raises:
+        SettingError: Names the value and how YAML has to have it.
+
+    Example:
+        >>> check_numbers({'lr': '5e-2'})
+        Traceback (most recent call last):
+        bocb_mm.optimizers.strict.SettingError: lr='5e-2' is text, not a number; write 0.05
+    """
+    for name, value in settings.items():
+        for text in value if isinstance(value, (list, tuple)) else (value,):
+            if not isinstance(text, str) or name in GROUP_KEYS:
+                continue
+            try:
+                number = float(text)
+            except ValueError:
+                continue
+            plain = repr(number) if '.' in repr(number) else repr(number).replace('e', '.0e')
+            raise SettingError(f'{name}={value!r} is text, not a number; write {plain}')
 
 
 def require(condition: bool, name: str, value: Any, expected: str) -> None:
@@ -78,17 +278,38 @@ def require(condition: bool, name: str, value: Any, expected: str) -> None:
         bocb_mm.optimizers.strict.SettingError: lr=-1: expected at least 0
     """
     if not condition:
-        raise SettingError(f'{name}={value}: expected {expected}')
+        raise SettingError(f'{name}={value!r}: expected {expected}')
 
 
-def check_common(lr: Any, weight_decay: float, eps: float = 1.0) -> None:
-    """Check what nearly every optimizer takes: rate and decay at least 0, eps above 0."""
-    require(float(lr) >= 0, 'lr', lr, 'a number of at least 0')
-    require(weight_decay >= 0, 'weight_decay', weight_decay, 'a number of at least 0')
-    require(eps >= 0, 'eps', eps, 'a number of at least 0')
+def require_number(name: str, value: Any, low: float = 0.0, below: float = math.inf) -> None:
+    """Raise :class:`SettingError` unless ``value`` is a number in ``[low, below)``.
+
+    Example:
+        >>> require_number('momentum', 1.5, below=1)
+        Traceback (most recent call last):
+        bocb_mm.optimizers.strict.SettingError: momentum=1.5: expected a number in [0, 1)
+    """
+    try:
+        good = not isinstance(value, (bool, str)) and low <= float(value) < below
+    except (TypeError, ValueError, RuntimeError):
+        good = False
+    top = '' if below == math.inf else f', {below:g})'
+    span = f'in [{low:g}{top}' if top else f'of at least {low:g}'
+    require(good, name, value, f'a number {span}')
 
 
-def check_betas(betas: tuple[float, ...], n: int) -> None:
+def check_common(lr: Any, weight_decay: Any, eps: Any = 1.0) -> None:
+    """Check what nearly every optimizer takes: rate, decay and eps are numbers of at least 0."""
+    for name, value in (('lr', lr), ('weight_decay', weight_decay), ('eps', eps)):
+        require_number(name, value)
+
+
+def check_betas(betas: Any, n: int) -> None:
     """Check that there are ``n`` decay rates in [0, 1)."""
-    good = len(betas) == n and all(0 <= b < 1 for b in betas)
-    require(good, 'betas', tuple(betas), f'{n} numbers in [0, 1)')
+    expected = f'{n} numbers in [0, 1)'
+    require(isinstance(betas, (list, tuple)) and len(betas) == n, 'betas', betas, expected)
+    try:
+        for b in betas:
+            require_number('betas', b, below=1)
+    except SettingError:
+        raise SettingError(f'betas={betas!r}: expected {expected}') from None

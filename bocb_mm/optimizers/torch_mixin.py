@@ -10,7 +10,8 @@ optimizer and not to the checkpoint.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from inspect import Parameter
 from typing import Any, ClassVar
 
@@ -26,17 +27,28 @@ from bocb_mm.optimizers.multi_tensor import (
     check_gradient,
     divided,
 )
-from bocb_mm.optimizers.strict import SettingError, StrictArguments
+from bocb_mm.optimizers.strict import SettingError, StrictOptimizer, checked_params
 
 RUN_FLAGS = ('foreach', 'fused', 'capturable', 'differentiable')
 
 
-class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
+class TorchOptimizer(kernels.ScratchMixin, StrictOptimizer):
     """Mixin in front of a ``torch.optim`` class: way to run, sparse check, loading.
 
     Raises:
         SettingError: ``foreach=True`` together with ``compile=True``.
     """
+
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        'momentum': (0.0, math.inf),
+        'momentum_decay': (0.0, math.inf),
+        'lr_decay': (0.0, math.inf),
+        'initial_accumulator_value': (0.0, math.inf),
+        'alpha': (0.0, math.inf),
+        'rho': (0.0, 1.0),
+    }
+
+    run_flags = RUN_FLAGS
 
     changed: ClassVar[dict[str, Any]] = {}
     """Defaults that differ from the torch class."""
@@ -79,7 +91,8 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
         bound = inspect.signature(type(self)).bind(*args, **kwargs)
         bound.apply_defaults()
         settings = bound.arguments
-        groups = _as_groups(settings.pop('params'))
+        params = checked_params(settings.pop('params'))
+        groups = params if isinstance(params[0], dict) else [{'params': params}]
         self.compile = settings.pop('compile')
         self._compiled: Callable[[], Any] | None = None
         flags = settings.get('foreach'), settings.get('fused')
@@ -89,6 +102,7 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
             settings['foreach'] = False
         elif flags == (None, None) and self._has_fused_kernel(groups):
             settings['fused'] = True
+        self.check_settings(settings)
         self.torch_class.__init__(self, groups, **settings)
 
     @classmethod
@@ -324,26 +338,25 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
             for group, rate in zip(self.param_groups, rates):
                 group['lr'] = rate
 
+    def example_state(self, p: torch.Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
+        """What a step of the torch class on ``meta`` leaves behind."""
+        known = inspect.signature(self.torch_class).parameters
+        settings = {key: group[key] for key in known if key in group and key not in RUN_FLAGS}
+        probe = self.torch_class(**settings | {'params': [p], 'lr': 0.0, 'foreach': False})
+        p.grad = torch.zeros_like(p)
+        inspect.unwrap(self.torch_class.step)(probe)
+        state = dict(probe.state[p])
+        if 'step' in state and (group.get('fused') or group.get('capturable')):  # lies there
+            state['step'] = p.new_empty((), dtype=torch.float32)
+        return state
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint; the way to run stays as this optimizer was built."""
-        flags = [{k: g[k] for k in RUN_FLAGS if k in g} for g in self.param_groups]
-        super().load_state_dict(state_dict)  # type: ignore[misc]
-        self._keep_counters(state_dict)
-        for group, own in zip(self.param_groups, flags):
-            group.update(own)
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
             if group.get('fused'):
                 for p in group['params']:
                     self._lay_state_like(p)
-
-    def _keep_counters(self, state_dict: dict[str, Any]) -> None:
-        """Undo that torch 2.9.1 casts NAdam's product of momenta to the dtype of the weights."""
-        numbers = [n for group in state_dict['param_groups'] for n in group['params']]
-        weights = [p for group in self.param_groups for p in group['params']]
-        for number, p in zip(numbers, weights):
-            for key, value in state_dict['state'].get(number, {}).items():
-                if isinstance(value, torch.Tensor) and value.dim() == 0:
-                    loaded = self.state[p][key]
-                    self.state[p][key] = value.detach().clone().to(loaded.device)
 
     def _lay_state_like(self, p: torch.Tensor) -> None:
         """Lay the state out in memory as the weight lies; see :meth:`step` on fused kernels."""
@@ -361,17 +374,3 @@ class TorchOptimizer(kernels.ScratchMixin, StrictArguments):
         self.__dict__.setdefault('compile', False)
         self._compiled = None
         super().__setstate__(state)  # type: ignore[misc]
-
-
-def _as_groups(params: Any) -> list[dict[str, Any]]:
-    """Parameters in any form torch takes, as a list of groups that hold lists."""
-    if isinstance(params, torch.Tensor):
-        raise SettingError('params is one tensor: expected an iterable of tensors or groups')
-    entries = list(params)
-    if not entries or not isinstance(entries[0], dict):
-        return [{'params': entries}]
-    groups = [dict(group) for group in entries]
-    for group in groups:
-        inside = group['params']
-        group['params'] = [inside] if isinstance(inside, torch.Tensor) else list(inside)
-    return groups

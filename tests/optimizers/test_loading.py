@@ -1,0 +1,126 @@
+"""What a saved state must be, for each of the twenty and for the libraries' optimizers."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import bocb_mm.optimizers as optimizers
+from bocb_mm.errors import UserError
+from bocb_mm.optimizers.libraries import timm_optimizer
+
+from .table import CASES
+
+ALL = pytest.mark.parametrize('name', CASES)
+
+
+def stepped(build, model, steps=2):
+    optimizer = build(model.parameters())
+    torch.manual_seed(0)
+    for _ in range(steps):
+        for p in model.parameters():
+            p.grad = torch.randn_like(p)
+        optimizer.step()
+    return optimizer
+
+
+def of(name):
+    return lambda params: optimizers.build_optimizer(name, params, lr=1e-3)
+
+
+@pytest.mark.parametrize('classes', [2, 5000], ids=['larger before', 'smaller before'])
+@ALL
+def test_a_changed_number_of_classes_is_refused(name, classes):
+    saved = stepped(of(name), nn.Linear(32, 4)).state_dict()
+    fresh = of(name)(nn.Linear(32, classes).named_parameters())
+    before = copy.deepcopy(fresh.state_dict())
+    with pytest.raises(UserError, match=rf"'weight'.*\({classes}, 32\).*\((4, 32|4,)\)") as caught:
+        fresh.load_state_dict(saved)
+    assert '\n' not in str(caught.value)
+    assert repr(fresh.state_dict()) == repr(before)  # nothing is half loaded
+
+
+def test_without_names_the_number_of_the_parameter_is_told():
+    saved = stepped(of('AdamW'), nn.Linear(32, 4)).state_dict()
+    del saved['state'][0]
+    with pytest.raises(UserError, match=r'parameter 1 has shape \(7,\), its saved exp_avg has'):
+        of('AdamW')(nn.Linear(32, 7).parameters()).load_state_dict(saved)
+
+
+@ALL
+def test_another_number_of_parameters_or_groups_is_refused(name):
+    saved = stepped(of(name), nn.Linear(3, 2)).state_dict()
+    for model, groups in ((nn.Linear(3, 2, bias=False), 1), (nn.Linear(3, 2), 2)):
+        params = list(model.parameters())
+        if groups == 2:
+            params = [{'params': [p]} for p in params]
+        with pytest.raises(UserError, match=r'groups of \[2\] parameters'):
+            of(name)(params).load_state_dict(saved)
+    for nonsense in ({}, {'state': {}}, []):
+        with pytest.raises(UserError, match='param_groups'):
+            of(name)(nn.Linear(3, 2).parameters()).load_state_dict(nonsense)
+
+
+@pytest.mark.parametrize(('library', 'other'), [(timm_optimizer, 'lamb'), (timm_optimizer, 'sgdp')])
+@ALL
+def test_the_state_of_another_optimizer_is_refused(name, library, other):
+    model = nn.Linear(3, 2)
+    saved = stepped(lambda params: library(other)(params=params, lr=1e-3), model).state_dict()
+    with pytest.raises(UserError, match='the state of parameter .* has .*, expected .*'):
+        of(name)(model.parameters()).load_state_dict(saved)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
+@ALL
+def test_state_follows_the_parameters_in_dtype(name, dtype):
+    """Also of 0-dim parameters; counters keep their own."""
+    model = nn.ParameterList([torch.ones(()), torch.ones(2, 3)])
+    saved = stepped(of(name), model).state_dict()
+    other = copy.deepcopy(model).to(dtype)
+    fresh = of(name)(other.parameters())
+    fresh.load_state_dict(saved)
+    for k, p in enumerate(other):
+        like = torch.empty(p.shape, dtype=dtype, device='meta')
+        example = fresh.example_state(like, fresh.param_groups[0])
+        for key, value in fresh.state[p].items():
+            if key not in ('step', 'mu_product'):
+                assert value.dtype == dtype and value.shape == example[key].shape
+            else:
+                assert float(value) == float(saved['state'][k][key])
+                assert getattr(value, 'dtype', None) == getattr(
+                    saved['state'][k][key], 'dtype', None
+                )
+        p.grad = torch.ones_like(p)
+    fresh.step()
+
+
+@ALL
+def test_hooks_of_the_user_adapt_a_state_first(name):
+    """A hook that takes out what does not fit, as torch's documentation describes."""
+    saved = stepped(of(name), nn.Linear(32, 4)).state_dict()
+    fresh = of(name)(nn.Linear(32, 7).parameters())
+    fresh.register_load_state_dict_pre_hook(lambda _, state: state | {'state': {}})
+    fresh.load_state_dict(saved)
+    assert not fresh.state
+    fresh = of(name)(nn.Linear(32, 4).parameters())
+    fresh.load_state_dict(saved)  # the check of the first one left no trace
+    assert len(fresh.state) == 2
+
+
+@ALL
+def test_settings_that_are_new_since_take_their_defaults(name):
+    optimizer = stepped(of(name), model := nn.Linear(3, 2))
+    saved = optimizer.state_dict()
+    del saved['param_groups'][0]['weight_decay']
+    fresh = optimizers.build_optimizer(name, model.parameters(), weight_decay=0.25)
+    fresh.load_state_dict(saved)
+    assert fresh.param_groups[0]['weight_decay'] == 0.25
+
+
+@ALL
+def test_a_setting_out_of_range_is_refused(name):
+    saved = stepped(of(name), model := nn.Linear(3, 2)).state_dict()
+    saved['param_groups'][0]['lr'] = -1.0
+    with pytest.raises(UserError, match='lr=-1'):
+        of(name)(model.parameters()).load_state_dict(saved)
