@@ -13,12 +13,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'bocb_mm'
 FLOORS = (
     'cli', 'probe', 'search', 'launch', 'hooks', 'resume', 'config', 'optim_wrappers', 'backbones',
     'optimizers', 'datasets', 'metrics', 'checkpoints', 'report', 'runs', 'facts', 'registry', 'doctor', 'compat',
-    'errors',
+    'stand_ins', 'errors',
 )  # fmt: skip
 
 # what is imported -> packages that importing it must not load
 RULES = {
-    'bocb_mm': ('torch', 'mmengine', 'pandas'),
+    'bocb_mm': ('torch', 'mmengine', 'pandas', 'numpy'),
+    'bocb_mm.stand_ins': ('torch', 'mmengine', 'numpy'),
     'bocb_mm.runs': ('torch', 'mmengine'),
     'bocb_mm.errors': ('torch', 'mmengine'),
     'bocb_mm.facts': ('torch', 'mmengine', 'numpy'),

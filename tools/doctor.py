@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Print the versions of the stack, each known conflict and the command that mends it.
+"""Print the versions of the stack, each known conflict and the command that fixes it.
 
 Exit status 1 if something will not work.
 """
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     problems = list(doctor.findings(found))
     for finding in problems:
         print(
-            f'\n{"PROBLEM" if finding.fatal else "note"}: {finding.problem}\n  mend: {finding.mend}'
+            f'\n{"PROBLEM" if finding.fatal else "note"}: {finding.problem}\n  fix: {finding.fix}'
         )
     fatal = sum(f.fatal for f in problems)
     print(f'\n{fatal} problem(s)' if fatal else '\nEverything that is installed fits together.')

@@ -171,7 +171,7 @@ def _convolve(
     padding: tuple[int, int],
     dilation: tuple[int, int],
 ) -> Tensor:
-    """torchvision's operator; it reads the groups from the shapes of input, weight and offset."""
+    """The convolution; torchvision reads the groups from the shapes of the three tensors."""
     input, weight, offset = tensors
     return torchvision.ops.deform_conv2d(
         input, offset, weight, bias, stride, padding, dilation, mask

@@ -1,4 +1,4 @@
-"""Non-maximum suppression: ``mmcv._ext.nms`` on torchvision's kernel, and what mmcv runs on the CPU."""
+"""Non-maximum suppression on torchvision's kernel, and its variants that mmcv runs on the CPU."""
 
 from __future__ import annotations
 

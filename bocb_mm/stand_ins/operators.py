@@ -19,8 +19,8 @@ _NOT_BUILT_FOR = re.compile(
 )
 
 COMPILE = (
-    'MMCV_OPS=1 bash tools/setup_env.sh (in an environment of your own: pip uninstall -y mmcv-lite && '
-    'MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0)'
+    'MMCV_OPS=1 bash tools/setup_env.sh (in an environment of your own: pip uninstall -y mmcv-lite '
+    '&& MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0)'
 )
 
 

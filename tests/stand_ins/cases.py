@@ -16,7 +16,9 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {}
 
 
 def case(function: Callable[..., Any], *arguments: Any, name: str = '') -> None:
-    CASES[name or '-'.join([function.__name__, *map(str, arguments)])] = lambda: function(*arguments)
+    CASES[name or '-'.join([function.__name__, *map(str, arguments)])] = lambda: function(
+        *arguments
+    )
 
 
 def boxes(n: int, seed: int = 0, size: float = 60) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,8 +17,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import cases
-import keypoints
+import cases  # noqa: E402
+import keypoints  # noqa: E402
 
 
 def main() -> None:
@@ -27,7 +27,9 @@ def main() -> None:
 
     for module in (mmcv._ext, xtcocotools):
         if 'site-packages' not in str(module.__file__):
-            sys.exit(f'error: {module.__name__} is a stand-in here; MMCV_OPS=1 bash tools/setup_env.sh')
+            sys.exit(
+                f'error: {module.__name__} is a stand-in here; MMCV_OPS=1 bash tools/setup_env.sh'
+            )
     arrays = {
         f'{name}/{key}': compact(value)
         for name, call in cases.CASES.items()

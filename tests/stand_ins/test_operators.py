@@ -78,9 +78,9 @@ def focal_formula(x, target, weight, gamma, alpha):
     p = x.sigmoid()
     log_p, log_q = -torch.log1p(torch.exp(-x)), -torch.log1p(torch.exp(x))
     log_p, log_q = torch.where(x < -50, x, log_p), torch.where(x > 50, -x, log_q)
-    loss = torch.where(
-        own, -alpha * (1 - p) ** gamma * log_p, -(1 - alpha) * p**gamma * log_q
-    ) * (1 if weight is None else weight[target][:, None])
+    loss = torch.where(own, -alpha * (1 - p) ** gamma * log_p, -(1 - alpha) * p**gamma * log_q) * (
+        1 if weight is None else weight[target][:, None]
+    )
     (grad,) = torch.autograd.grad(loss.sum(), x)
     return loss.detach(), grad
 
@@ -112,8 +112,10 @@ def test_sigmoid_focal_loss_equals_the_one_mmdet_runs_on_a_cpu(reduction, ours):
         lambda x: sigmoid_focal_loss(x, target, 2.0, 0.25, None, reduction), x=tensor(50, 80)
     )
     expected = with_gradients(
-        lambda x: py_sigmoid_focal_loss(x, own, reduction='none').sum()
-        / (50 if reduction == 'mean' else 1),
+        lambda x: (
+            py_sigmoid_focal_loss(x, own, reduction='none').sum()
+            / (50 if reduction == 'mean' else 1)
+        ),
         x=tensor(50, 80),
     )
     assert_equal(found, expected)
@@ -151,8 +153,16 @@ def plain_roi_pool(image, box, bins, scale):
     out = torch.zeros(image.shape[0], *bins)
     for y in range(bins[0]):
         for x in range(bins[1]):
-            rows = slice(*np.clip([np.floor(y * height + y1), np.ceil((y + 1) * height + y1)], 0, image.shape[1]).astype(int))
-            columns = slice(*np.clip([np.floor(x * width + x1), np.ceil((x + 1) * width + x1)], 0, image.shape[2]).astype(int))
+            rows = slice(
+                *np.clip(
+                    [np.floor(y * height + y1), np.ceil((y + 1) * height + y1)], 0, image.shape[1]
+                ).astype(int)
+            )
+            columns = slice(
+                *np.clip(
+                    [np.floor(x * width + x1), np.ceil((x + 1) * width + x1)], 0, image.shape[2]
+                ).astype(int)
+            )
             part = image[:, rows, columns].flatten(1)
             if part.shape[1]:
                 out[:, y, x] = part.amax(1)
@@ -178,7 +188,9 @@ def test_roi_pool_takes_the_greatest_value_of_each_bin(ours):
             ]
         )
 
-    found = with_gradients(lambda input: roi_pool(input, rois, (3, 2), 0.0625), input=tensor(2, 4, 17, 19))
+    found = with_gradients(
+        lambda input: roi_pool(input, rois, (3, 2), 0.0625), input=tensor(2, 4, 17, 19)
+    )
     assert_equal(found, with_gradients(plain, input=tensor(2, 4, 17, 19)))
 
 

@@ -1,4 +1,4 @@
-"""What ``tools/doctor.py`` checks: versions of the stack and the conflicts known between them."""
+"""Versions of the installed packages, and the conflicts known between them."""
 
 from __future__ import annotations
 
@@ -31,16 +31,18 @@ PACKAGES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that will not work: ``problem`` in words, ``mend`` as a command."""
+    """Something that will not work: ``problem`` in words, ``fix`` as a command."""
 
     problem: str
-    mend: str
+    fix: str
     fatal: bool = True
 
 
 def versions() -> dict[str, str | None]:
     """Version of each package in :data:`PACKAGES`, ``None`` where it is not installed."""
-    return {name: _version(name) for name in PACKAGES}
+    found = {name: _version(name) for name in PACKAGES}
+    found['mmcv'] = found['mmcv'] or _version('mmcv-lite')  # the same modules, without operators
+    return found
 
 
 def _version(name: str) -> str | None:
@@ -60,9 +62,9 @@ def findings(found: dict[str, str | None], probe: bool = True) -> Iterator[Findi
     Yields:
         Conflicts, those that keep something from working first to last as the table lists them.
     """
-    if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
         yield Finding(
-            f'Python {sys.version_info[0]}.{sys.version_info[1]}: 3.10 to 3.12 are supported',
+            f'Python {sys.version_info[0]}.{sys.version_info[1]}: 3.10 to 3.13 are supported',
             'PYTHON=python3.11 bash tools/setup_env.sh',
         )
     for name, use in PACKAGES.items():
@@ -77,17 +79,13 @@ def findings(found: dict[str, str | None], probe: bool = True) -> Iterator[Findi
         yield from _probes(found)
 
 
-_XTCOCO = (
-    'pip install cython && pip install --force-reinstall --no-binary xtcocotools '
-    '--no-build-isolation xtcocotools'
-)
 _INSTALL = {
     'torch': 'bash tools/setup_env.sh',
-    'mmcv': 'bash tools/setup_env.sh  (or, into your own environment: pip install "setuptools<81" '
-    'ninja psutil && MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0)',
+    'mmcv': 'pip install mmcv-lite==2.1.0 torchvision',
     'mmpretrain': 'pip install mmpretrain==1.2.0',
     'mmdet': 'pip install mmdet==3.3.0',
-    'mmpose': 'pip install --no-deps mmpose==1.3.2  (its dependency chumpy no longer builds)',
+    'mmpose': 'pip install --no-deps mmpose==1.3.2 && pip install faster-coco-eval==1.8.0 '
+    'json-tricks munkres  (its dependencies chumpy and xtcocotools no longer build)',
     'optuna': 'pip install "optuna>=5.0,<6" "sqlalchemy>=2.0" "psycopg[binary]>=3.2"',
 }
 
@@ -102,25 +100,16 @@ def _mmcv_mmdet(found: dict[str, str | None]) -> Finding | None:
     if _between(found, 'mmdet', '3.0', '3.4') and _between(found, 'mmcv', '2.2.0', '3'):
         return Finding(
             f'mmdet {found["mmdet"]} refuses mmcv {found["mmcv"]}: it wants < 2.2.0',
-            'pip install --no-build-isolation mmcv==2.1.0',
+            'pip uninstall -y mmcv && pip install mmcv-lite==2.1.0',
         )
     return None
 
 
-def _mmcv_torch(found: dict[str, str | None]) -> Finding | None:
-    if found.get('mmcv') is None and _between(found, 'torch', '2.10', '99'):
-        return Finding(
-            f'mmcv 2.1.0 does not compile with torch {found["torch"]}: C++17 against C++20',
-            'pip install torch==2.9.1 torchvision==0.24.1',
-        )
-    return None
-
-
-def _mmcv_lite(found: dict[str, str | None]) -> Finding | None:
-    if found.get('mmcv') is not None and _version('mmcv-lite') is not None:
+def _mmcv_twice(found: dict[str, str | None]) -> Finding | None:
+    if _version('mmcv') is not None and _version('mmcv-lite') is not None:
         return Finding(
             'mmcv and mmcv-lite are both installed: they overwrite each other',
-            'pip uninstall -y mmcv-lite mmcv && pip install --no-build-isolation mmcv==2.1.0',
+            'pip uninstall -y mmcv-lite mmcv && pip install mmcv-lite==2.1.0',
         )
     return None
 
@@ -145,12 +134,13 @@ def _optuna(found: dict[str, str | None]) -> Finding | None:
     )
 
 
-def _xtcocotools(found: dict[str, str | None]) -> Finding | None:
-    if found.get('mmpose') is None or _version('xtcocotools') is not None:
+def _keypoint_evaluation(found: dict[str, str | None]) -> Finding | None:
+    packages = ('faster-coco-eval', 'xtcocotools')
+    if found.get('mmpose') is None or any(_version(name) for name in packages):
         return None
     return Finding(
-        'mmpose without xtcocotools: pose data sets cannot be read',
-        _XTCOCO,
+        'mmpose without faster-coco-eval: pose data sets cannot be read',
+        'pip install faster-coco-eval==1.8.0',
     )
 
 
@@ -167,11 +157,10 @@ def _opencv_twice(found: dict[str, str | None]) -> Finding | None:
 
 _CONFLICTS: tuple[Callable[[dict[str, str | None]], Finding | None], ...] = (
     _mmcv_mmdet,
-    _mmcv_torch,
-    _mmcv_lite,
+    _mmcv_twice,
     _setuptools,
     _optuna,
-    _xtcocotools,
+    _keypoint_evaluation,
     _opencv_twice,
 )
 
@@ -179,12 +168,12 @@ _CONFLICTS: tuple[Callable[[dict[str, str | None]], Finding | None], ...] = (
 def _probes(found: dict[str, str | None]) -> Iterator[Finding]:
     """Conflicts that show only when a module is loaded."""
     probes = (
-        ('mmcv', 'mmcv._ext', 'compiled operators', 'bash tools/setup_env.sh'),
-        ('torchvision', 'torchvision', 'fits torch', 'pip install torchvision==0.24.1'),
-        ('mmpose', 'xtcocotools._mask', 'COCO API built for this numpy',
-         _XTCOCO),
+        ('torchvision', 'torchvision', 'fits torch', 'bash tools/setup_env.sh'),
+        ('mmcv', 'mmcv._ext', 'operators', 'pip uninstall -y mmcv && pip install mmcv-lite==2.1.0'),
+        ('mmpose', 'xtcocotools.cocoeval', 'evaluation of keypoints',
+         'pip uninstall -y xtcocotools && pip install faster-coco-eval==1.8.0'),
     )  # fmt: skip
-    for package, module, what, mend in probes:
+    for package, module, what, fix in probes:
         if found.get(package) is None:
             continue
         try:
@@ -192,4 +181,4 @@ def _probes(found: dict[str, str | None]) -> Iterator[Finding]:
             importlib.import_module(module)
         except Exception as error:  # whatever a broken binary raises is the finding
             text = ' '.join(str(error).split())[:200]
-            yield Finding(f'{package} ({what}): {type(error).__name__}: {text}', mend)
+            yield Finding(f'{package} ({what}): {type(error).__name__}: {text}', fix)
