@@ -1,17 +1,17 @@
 """A chain of trainings from one warm process: the heavy imports are paid once.
 
-The parent imports the toolboxes and never computes; every training is a fork of it, so it starts
-in no time, leaves nothing behind for the next one, and frees its memory when it ends.
+The parent imports the toolboxes and never computes; every training is a fork of it
+(:mod:`bocb_mm.launch.fork`), so it starts in no time and leaves nothing behind for the next one.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
 import time
-import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from bocb_mm.compat import quiet_pkg_resources
 from bocb_mm.errors import UserError
+from bocb_mm.launch.fork import LOG_FILE, run_forked
 from bocb_mm.runs.record import RunRecord
 
-LOG_FILE = 'log.txt'
 POLL_SECONDS = 0.2
 MOST_THREADS = 4  # more threads slow small networks down
 
@@ -70,6 +70,9 @@ def check(jobs: Sequence[Job]) -> None:
         seen.add(job.name)
 
 
+Train = Callable[[Job, Path, str, int], int]
+"""Trains (job, folder, pre-trained checkpoint or ``'none'``, threads) and returns an exit status."""
+
 TOOLBOXES = {'classification': 'mmpretrain', 'detection': 'mmdet', 'pose': 'mmpose'}
 
 
@@ -92,8 +95,30 @@ def warm_up(tasks: Iterable[str] = tuple(TOOLBOXES)) -> None:
         utils.register_all_modules(init_default_scope=False)
 
 
+def train_job(job: Job, folder: Path, pretrained: str, threads: int) -> int:
+    """Train one job; returns an exit status of :mod:`bocb_mm.runs.exit_codes`."""
+    import torch
+
+    from bocb_mm.launch.train import TrainOptions, prepare, train
+
+    torch.set_num_threads(threads)
+    options = TrainOptions(
+        optimizer=job.optimizer,
+        lr=job.lr,
+        weight_decay=job.weight_decay,
+        pretrained=pretrained,
+        work_dir=str(folder),
+        cfg_options=dict(job.options),
+    )
+    return train(prepare(job.config, options), options)
+
+
 def run_chain(
-    jobs: Sequence[Job], folder: Path, workers: int = 2, console: Console | None = None
+    jobs: Sequence[Job],
+    folder: Path,
+    workers: int = 2,
+    console: Console | None = None,
+    train: Train = train_job,
 ) -> dict[str, RunRecord]:
     """Train all jobs, each as soon as a worker and its predecessor's checkpoint are there.
 
@@ -103,6 +128,7 @@ def run_chain(
         workers: Trainings at a time; the processor's cores are shared among them.
         console: Where the bar goes; standard output by default. Without a terminal, one line is
             printed when a job ends.
+        train: Trains one job, in the process forked for it.
 
     Returns:
         The record of every job that completed, by name.
@@ -112,7 +138,7 @@ def run_chain(
     """
     check(jobs)
     console = console or Console()
-    chain = _Chain(jobs, folder, workers)
+    chain = _Chain(jobs, folder, workers, train)
     with _Bar(console, sum(job.weight for job in jobs)) as bar:
         try:
             while chain.advance(bar):
@@ -125,12 +151,12 @@ def run_chain(
 class _Chain:
     """Which jobs wait, run and are done."""
 
-    def __init__(self, jobs: Iterable[Job], folder: Path, workers: int) -> None:
+    def __init__(self, jobs: Iterable[Job], folder: Path, workers: int, train: Train) -> None:
         self.waiting = list(jobs)
         self.running: dict[int, Job] = {}
         self.records: dict[str, RunRecord] = {}
         self.failed: set[str] = set()
-        self.folder, self.workers = folder, workers
+        self.folder, self.workers, self.train = folder, workers, train
         cores = (os.cpu_count() or 1) // workers
         self.threads = min(max(1, cores), MOST_THREADS)
 
@@ -178,43 +204,12 @@ class _Chain:
             pretrained = (before / 'last_checkpoint').read_text(encoding='utf-8').strip()
         sys.stdout.flush()
         sys.stderr.flush()
+        parent, folder = os.getpid(), self.folder / job.name
         pid = os.fork()
         if pid == 0:
-            _train(job, self.folder / job.name, pretrained, self.threads)
+            body = functools.partial(self.train, job, folder, pretrained, self.threads)
+            run_forked(body, folder / LOG_FILE, parent)
         return pid
-
-
-def _train(job: Job, folder: Path, pretrained: str, threads: int) -> None:
-    """What a forked process does: train, with all output in the run's own log; never returns."""
-    code = 1
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        import torch
-
-        from bocb_mm.launch.train import TrainOptions, prepare, train
-
-        torch.set_num_threads(threads)
-        wishes = TrainOptions(
-            optimizer=job.optimizer,
-            lr=job.lr,
-            weight_decay=job.weight_decay,
-            pretrained=pretrained,
-            work_dir=str(folder),
-            cfg_options=dict(job.options),
-        )
-        code = train(prepare(job.config, wishes), wishes)
-    except UserError as error:
-        print(f'error: {error}', flush=True)
-        code = 2
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # no exit handlers of the parent
 
 
 def _last_line(log: Path) -> str:
@@ -222,7 +217,7 @@ def _last_line(log: Path) -> str:
         lines = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1] if lines else 'no word in its log'
+    return lines[-1] if lines else 'its log is empty'
 
 
 def summary(record: RunRecord) -> str:

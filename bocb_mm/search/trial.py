@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bocb_mm.config.describe import type_name
-from bocb_mm.errors import UserError
+from bocb_mm.launch.fork import LOG_FILE, run_forked
 from bocb_mm.runs import exit_codes, lock
 from bocb_mm.runs.record import RunRecord
 from bocb_mm.search.outcomes import of_error
 from bocb_mm.search.plan import Cell, Plan
 
-LOG_FILE = 'log.txt'
 LOCK_SECONDS = 600  # an attempt before this one saves its checkpoint in far less
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ def train_cell(task: Task) -> int:
     lay_out_config_once()
     torch.set_num_threads(task.threads)
     cell, plan = task.cell, task.plan
-    wishes = TrainOptions(
+    options = TrainOptions(
         optimizer=cell.optimizer,
         lr=cell.lr,
         weight_decay=cell.weight_decay,
@@ -77,9 +71,9 @@ def train_cell(task: Task) -> int:
         amp=plan.amp,
         cfg_options=dict(plan.cfg_options),
     )
-    cfg = prepare(cell.config, wishes)
+    cfg = prepare(cell.config, options)
     guard(cfg)
-    return train(cfg, wishes)
+    return train(cfg, options)
 
 
 def finished(work_dir: Path) -> RunRecord | None:
@@ -104,63 +98,29 @@ def guard(cfg: Any) -> None:
             hooks[name.removesuffix('Hook').lower()] = {'type': f'bocb_mm.{name}'}
 
 
-def run(task: Task, train: Train, tell: int, parent: int) -> NoReturn:
+def run(task: Task, train: Train, error_pipe: int, parent: int) -> NoReturn:
     """All that the forked process does; it never returns.
 
     Args:
         task: What to train.
         train: Does it.
-        tell: File descriptor for one line to the worker on why it failed.
+        error_pipe: File descriptor for one line to the worker on why it failed.
         parent: The worker's process.
     """
-    status = exit_codes.FAILED
-    try:
-        os.setsid()  # Ctrl-C is for the worker, which passes it on once
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
-        _end_with(parent)
-        _prefer_for_oom_killer()
+
+    def body() -> int:
         if task.device is not None:
             os.environ['CUDA_VISIBLE_DEVICES'] = task.device
-        task.work_dir.mkdir(parents=True, exist_ok=True)
-        _log_to(task.work_dir / LOG_FILE)
         _wait_for_lock(task.work_dir)
-        status = train(task)
-    except BaseException as error:
-        outcome = of_error(error)
-        assert outcome.exit_status is not None
-        status = outcome.exit_status
-        told = str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
-        os.write(tell, ' '.join(told.split()).encode()[:2000])
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)  # no exit handlers of the worker
+        return train(task)
+
+    run_forked(body, task.work_dir / LOG_FILE, parent, error_pipe, _status)
 
 
-def _end_with(parent: int) -> None:
-    """Get SIGTERM when the worker dies, however it dies (Linux)."""
-    if sys.platform == 'linux':
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os._exit(exit_codes.INTERRUPTED)
-
-
-def _prefer_for_oom_killer() -> None:
-    """When memory runs out, the kernel ends the training rather than the worker."""
-    try:
-        Path('/proc/self/oom_score_adj').write_text('500', encoding='ascii')
-    except OSError:
-        return
-
-
-def _log_to(path: Path) -> None:
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+def _status(error: BaseException) -> int:
+    status = of_error(error).exit_status
+    assert status is not None
+    return status
 
 
 def _wait_for_lock(work_dir: Path) -> None:

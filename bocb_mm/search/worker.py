@@ -42,7 +42,7 @@ class Child:
         taken: The trial.
         task: What it was told.
         pid: Its process.
-        ear: Where it says why it failed.
+        error_pipe: Where it says why it failed.
         slot: GPU or core it runs on.
         started: Monotonic time of its start.
         pruned: Halving has ended it.
@@ -53,7 +53,7 @@ class Child:
     taken: Taken
     task: trial.Task
     pid: int
-    ear: int
+    error_pipe: int
     slot: str
     started: float = field(default_factory=time.monotonic)
     pruned: bool = False
@@ -198,7 +198,7 @@ class Worker:
             self.threads,
             slot if self.gpus else None,
         )
-        ear, tell = os.pipe()
+        error_pipe, tell = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
@@ -207,7 +207,7 @@ class Worker:
         try:
             pid = os.fork()
             if pid:
-                self.children[pid] = Child(taken, task, pid, ear, slot)
+                self.children[pid] = Child(taken, task, pid, error_pipe, slot)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         if pid == 0:
@@ -222,9 +222,9 @@ class Worker:
             ended, status, used = os.wait4(pid, os.WNOHANG)
             if ended:
                 child.cpu_seconds = used.ru_utime + used.ru_stime
-                os.set_blocking(child.ear, False)
-                message = _heard(child.ear)
-                os.close(child.ear)
+                os.set_blocking(child.error_pipe, False)
+                message = _read_error(child.error_pipe)
+                os.close(child.error_pipe)
                 self._judge(child, os.waitstatus_to_exitcode(status), message)
                 del self.children[pid]
 
@@ -371,9 +371,9 @@ class Worker:
             self.say(f'{taken.cell}: {message}, {then}')
 
 
-def _heard(ear: int) -> str:
+def _read_error(error_pipe: int) -> str:
     try:
-        return os.read(ear, 4000).decode(errors='replace')
+        return os.read(error_pipe, 4000).decode(errors='replace')
     except BlockingIOError:  # a data worker still holds the other end
         return ''
 

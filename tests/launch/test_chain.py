@@ -1,7 +1,6 @@
 """The chain: order, hand-over of checkpoints, failures. Trainings are stand-ins that write a record."""
 
 import io
-import os
 import re
 from pathlib import Path
 
@@ -18,34 +17,32 @@ def job(name, after=''):
     return Job(name, 'no_config.py', 'SGD', 0.1, 1e-4, after=after)
 
 
-@pytest.fixture
-def fake_training(monkeypatch):
-    """A forked process that writes what a training leaves, or fails if its name says so."""
-
-    def train(job, folder: Path, pretrained, threads):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / 'told.txt').write_text(f'{pretrained} {threads}')
-        if job.name.startswith('bad'):
-            (folder / chain.LOG_FILE).write_text('first line\nValueError: no luck\n')
-            os._exit(1)
-        record = RunRecord('classification', 'digits', 'R-18-XS', job.optimizer, status='completed')
-        record.metric = 'accuracy/top1'
-        record.add_evaluation(1, 10, {'accuracy/top1': 91.25})
-        record.save(folder)
-        (folder / 'last_checkpoint').write_text(f'{folder}/epoch_1.pth\n')
-        os._exit(0)
-
-    monkeypatch.setattr(chain, '_train', train)
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
     monkeypatch.setattr(chain, 'POLL_SECONDS', 0.01)
 
 
-def run(jobs, folder, workers=2):
+def leave_a_run(job, folder: Path, pretrained, threads):
+    """Write what a training leaves, or fail if the job's name says so."""
+    (folder / 'told.txt').write_text(f'{pretrained} {threads}')
+    if job.name.startswith('bad'):
+        print('first line')
+        raise ValueError('no luck')
+    record = RunRecord('classification', 'digits', 'R-18-XS', job.optimizer, status='completed')
+    record.metric = 'accuracy/top1'
+    record.add_evaluation(1, 10, {'accuracy/top1': 91.25})
+    record.save(folder)
+    (folder / 'last_checkpoint').write_text(f'{folder}/epoch_1.pth\n')
+    return 0
+
+
+def run(jobs, folder, workers=2, train=leave_a_run):
     console = Console(file=io.StringIO(), width=200)
-    records = run_chain(jobs, folder, workers, console)
+    records = run_chain(jobs, folder, workers, console, train)
     return records, console.file.getvalue()
 
 
-def test_a_job_starts_from_its_predecessors_checkpoint(fake_training, tmp_path):
+def test_a_job_starts_from_its_predecessors_checkpoint(tmp_path):
     records, text = run([job('pre'), job('tuned', after='pre'), job('random')], tmp_path)
     assert set(records) == {'pre', 'tuned', 'random'}
     assert records['pre'].last == 91.25
@@ -55,7 +52,7 @@ def test_a_job_starts_from_its_predecessors_checkpoint(fake_training, tmp_path):
     assert re.search(r'100 % \d:\d\d', text) and 'top1 91.2' in text
 
 
-def test_a_failure_leaves_out_what_waits_for_it_and_nothing_else(fake_training, tmp_path):
+def test_a_failure_leaves_out_what_waits_for_it_and_nothing_else(tmp_path):
     jobs = [job('bad'), job('next', after='bad'), job('last', after='next'), job('other')]
     records, text = run(jobs, tmp_path)
     assert set(records) == {'other'}
@@ -65,19 +62,17 @@ def test_a_failure_leaves_out_what_waits_for_it_and_nothing_else(fake_training, 
     assert '100 %' in text
 
 
-def test_no_more_jobs_run_at_a_time_than_workers(monkeypatch, tmp_path):
+def test_no_more_jobs_run_at_a_time_than_workers(tmp_path):
     import time
 
     def train(job, folder, *_):
-        folder.mkdir(parents=True)
         (folder / 'start').write_text(str(time.time()))
         time.sleep(0.15)
         (folder / 'end').write_text(str(time.time()))
-        os._exit(1)
+        return 1
 
-    monkeypatch.setattr(chain, '_train', train)
-    run([job(f'j{k}') for k in range(5)], tmp_path, workers=2)
-    events = [(float(p.read_text()), p.name == 'start') for p in tmp_path.glob('*/*')]
+    run([job(f'j{k}') for k in range(5)], tmp_path, workers=2, train=train)
+    events = [(float(p.read_text()), p.name == 'start') for p in tmp_path.glob('*/[se]*')]
     at_once, most = 0, 0
     for _, begins in sorted(events):
         at_once += 1 if begins else -1
@@ -85,15 +80,12 @@ def test_no_more_jobs_run_at_a_time_than_workers(monkeypatch, tmp_path):
     assert most == 2
 
 
-def test_a_run_that_diverged_is_no_success(monkeypatch, tmp_path):
+def test_a_run_that_diverged_is_no_success(tmp_path):
     def train(job, folder, *_):
-        folder.mkdir(parents=True)
-        (folder / chain.LOG_FILE).write_text('')
         RunRecord('pose', 'figures', 'R-18-XS', 'SGD', status='diverged').save(folder)
-        os._exit(3)
+        return 3
 
-    monkeypatch.setattr(chain, '_train', train)
-    records, text = run([job('wild')], tmp_path)
+    records, text = run([job('wild')], tmp_path, train=train)
     assert records == {} and 'failed (exit status 3)' in text
 
 
@@ -107,3 +99,13 @@ def test_a_run_that_diverged_is_no_success(monkeypatch, tmp_path):
 def test_a_chain_that_cannot_run_is_refused(jobs, message, tmp_path):
     with pytest.raises(UserError, match=message):
         run(jobs, tmp_path)
+
+
+def test_a_mistake_of_the_user_is_one_line_of_the_log_and_status_2(tmp_path):
+    def train(*_):
+        raise UserError('config c.py: no such file')
+
+    records, text = run([job('typo')], tmp_path, train=train)
+    assert records == {}
+    assert 'failed (exit status 2): error: config c.py: no such file' in text
+    assert (tmp_path / 'typo' / 'log.txt').read_text() == 'error: config c.py: no such file\n'
