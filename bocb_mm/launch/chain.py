@@ -71,7 +71,7 @@ def check(jobs: Sequence[Job]) -> None:
 
 
 Train = Callable[[Job, Path, str, int], int]
-"""Trains (job, folder, pre-trained checkpoint or ``'none'``, threads) and returns an exit status."""
+"""Trains (job, folder, pre-trained checkpoint or ``'none'``, threads); returns an exit status."""
 
 TOOLBOXES = {'classification': 'mmpretrain', 'detection': 'mmdet', 'pose': 'mmpose'}
 

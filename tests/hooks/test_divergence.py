@@ -1,4 +1,4 @@
-"""When a loss is gone, and that finding out costs no synchronisation."""
+"""A diverged run ends, keeps its last good weights, and finding out costs no synchronisation."""
 
 import logging
 from types import SimpleNamespace
@@ -14,40 +14,6 @@ from bocb_mm.runs import exit_codes
 from tests import tiny_training as tiny
 
 
-def first_bad(losses, **settings):
-    """Iteration at which the hook's rule finds the losses diverged, or None."""
-    hook = DivergenceHook(**settings)
-    for iteration, loss in enumerate(losses, start=1):
-        hook._note(torch.tensor(float(loss)), iteration)
-    found = float(hook._state[3])
-    return None if found == float('inf') else int(found)
-
-
-WATCHED = {
-    'falls': ([7 / (1 + t / 50) for t in range(400)], None),
-    'noisy': ([3 + (-1) ** t for t in range(400)], None),
-    'one spike': ([2.0] * 200 + [60.0] + [2.0] * 100, None),
-    'negative': ([5 - t / 10 for t in range(400)], None),
-    'negative and through zero': ([1 - t / 100 for t in range(300)], None),
-    'NaN': ([2.0] * 30 + [float('nan')] + [2.0] * 100, 31),
-    'infinite': ([2.0] * 150 + [float('inf')] * 9, 151),
-    'NaN at once': ([float('nan')] * 5, 1),
-    'minus infinite': ([1.0] * 7 + [float('-inf')], 8),
-}
-
-
-@pytest.mark.parametrize('case', WATCHED)
-def test_the_rule(case):
-    losses, expected = WATCHED[case]
-    assert first_bad(losses) == expected
-
-
-def test_a_blow_up_is_found_when_the_smoothed_loss_passes_the_bound():
-    # b = s_w = 1 and f = 10: diverged when s > 11. s after n losses of 101 is 101 - 100 * 0.95^n,
-    # which passes 11 at n = 3 (15.3; 10.75 at n = 2).
-    assert first_bad([1.0] * 200 + [101.0] * 50) == 203
-
-
 @pytest.mark.parametrize(
     'settings', [{'factor': 0.5}, {'warmup': -1}, {'smoothing': 0}, {'interval': 0}]
 )
@@ -56,7 +22,7 @@ def test_arguments_out_of_range_are_refused(settings):
         DivergenceHook(**settings)
 
 
-def test_noting_a_loss_never_brings_a_number_to_the_host(monkeypatch):
+def test_a_loss_is_fetched_once_in_an_interval(monkeypatch):
     fetched = []
     for name in ('item', 'tolist', '__bool__', '__float__', '__int__', 'cpu', 'numpy'):
         original = getattr(torch.Tensor, name)
@@ -73,7 +39,7 @@ def test_noting_a_loss_never_brings_a_number_to_the_host(monkeypatch):
     assert fetched == []
     runner.iter = 49
     hook.after_train_iter(runner, 0, outputs={'loss': torch.tensor(1.0)})
-    assert fetched == ['tolist']  # once in 50 iterations
+    assert fetched == ['tolist']
 
 
 class Break(tiny.Hook):
