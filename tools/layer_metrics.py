@@ -93,24 +93,28 @@ def _advance(progress: Any, task: Any, done: int, total: int) -> None:
 
 
 def _show(frame: pd.DataFrame, names: list[str]) -> None:
-    """One line a layer, the files side by side; layers meet without the prefix ``backbone.``."""
+    """One line a layer and file; layers meet without the prefix ``backbone.``."""
     from rich.console import Console
     from rich.table import Table
 
     shown = frame.assign(layer=frame['layer'].str.removeprefix('backbone.'))
-    letters = [chr(ord('A') + i) if i < 26 else str(i) for i in range(len(names))]
+    letters = {n: chr(ord('A') + i) if i < 26 else str(i) for i, n in enumerate(names)}
+    several = len(names) > 1
     table = Table(caption='alpha in brackets: not eligible')
     table.add_column('layer', overflow='fold', min_width=12)
+    if several:
+        table.add_column('file')
     for metric in _SHOWN:
-        for letter in letters:
-            table.add_column(f'{metric} {letter}' if len(names) > 1 else metric, justify='right')
+        table.add_column(metric, justify='right', no_wrap=True)
     cells = {(row['layer'], row['file']): row for row in shown.to_dict('records')}
     for layer in dict.fromkeys(shown['layer']):
-        rows = [cells.get((layer, name), {}) for name in names]
-        table.add_row(layer, *(_cell(row, metric) for metric in _SHOWN for row in rows))
+        for i, (name, letter) in enumerate(letters.items()):
+            row = cells.get((layer, name), {})
+            head = ('' if i else layer, letter) if several else (layer,)
+            table.add_row(*head, *(_cell(row, metric) for metric in _SHOWN))
     console = Console()
-    if len(names) > 1:
-        for letter, name in zip(letters, names):
+    if several:
+        for name, letter in letters.items():
             console.print(f'{letter}: {name}', markup=False, highlight=False)
     console.print(table)
 

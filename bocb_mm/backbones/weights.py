@@ -13,14 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bocb_mm.backbones.conversions import Weights, to_our_names
+from bocb_mm.checkpoints.contents import parameters_of
 from bocb_mm.checkpoints.read import load_checkpoint
 from bocb_mm.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from bocb_mm.backbones.adapters import Adapter
 
-# Where files keep the weights, the likeliest first.
-_CONTAINERS = ('state_dict', 'model', 'module', 'net', 'model_state_dict', 'model_ema')
 # Prefixes that training code puts before a backbone's names; `encoder.` is MAE's and FCMAE's.
 _PREFIXES = ('module.', 'model.', 'backbone.', 'encoder.', '_orig_mod.')
 # Made by the code, not trained.
@@ -119,14 +118,7 @@ def load_weights(
 
 def backbone_weights(content: dict[str, Any], source: str, prefix: str | None = None) -> Weights:
     """The backbone's weights in what a file holds, without prefixes."""
-    weights: dict[str, Any] = content
-    for key in _CONTAINERS:
-        if isinstance(content.get(key), dict):
-            weights = content[key]
-            break
-    weights = {k: v for k, v in weights.items() if isinstance(v, Tensor)}
-    if not weights:
-        raise UserError(f'{source}: no weights in it, its keys are {_some(content)}')
+    weights: Weights = parameters_of(content, source)
     if prefix is not None:
         prefix = prefix.rstrip('.') + '.'
         inside = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}

@@ -13,7 +13,7 @@ import torch
 
 _BLOCK = 1 << 16  # weights at a time: few enough for the cache, many enough for two threads at once
 _SERIAL = 1 << 15  # torch starts threads of its own for more, and malloc keeps memory for each one
-_LEAST_RANGE = 1e-33  # bins over less may overflow in float32
+_LEAST_RANGE = 1e-33  # bins over less, or over more than its inverse, may overflow in float32
 
 
 def weight_entropy(
@@ -42,8 +42,10 @@ def weight_entropy(
     """
     flat = weights.detach().reshape(-1)
     low, high = span or (float(v) for v in torch.aminmax(flat))
-    if 0 < high - low < _LEAST_RANGE:
-        return weight_entropy(flat.double() * 2.0**64, bins)
+    if high > low and not _LEAST_RANGE < high / 2 - low / 2 < 1 / _LEAST_RANGE:
+        exponent = math.frexp(high / 2 - low / 2)[1]
+        near_one = np.ldexp(flat.double().cpu().numpy(), -exponent)
+        return weight_entropy(torch.from_numpy(near_one), bins)
     scale = np.float32(bins / (high - low) if high > low else 0.0)
     counts = np.zeros(bins, np.int64)
     # Block by block into the same memory; counting bytes is several times faster than torch.histc.

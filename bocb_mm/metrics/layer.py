@@ -22,6 +22,7 @@ PRECISIONS = ('auto', 'float32', 'float64')
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of the largest eigenvalue; 2.5 eps were seen
 _STABLE = 2e-4  # relative change of alpha under such rounding that float32 is trusted with
+_FAR = 32  # binary digits from 1: float32 holds the sums of squares of what is nearer
 _CENTRED_SHARE = 1e-3  # a centred matrix that keeps less than this was cancelled away
 
 
@@ -36,11 +37,11 @@ class Settings:
     precision: str = 'auto'
 
 
+@np.errstate(over='ignore')  # what no float64 can hold is written as inf
 def measure(weight: Weight, settings: Settings) -> dict[str, Any]:
     """One row of the table: see :func:`bocb_mm.metrics.layer_metrics` for its columns."""
     w = weight.tensor.detach()
     w = w.to('cpu', torch.float64 if w.dtype == torch.float64 else torch.float32)
-    weight = dataclasses.replace(weight, tensor=w)
     row: dict[str, Any] = {
         'layer': weight.layer,
         'kind': weight.kind,
@@ -50,16 +51,39 @@ def measure(weight: Weight, settings: Settings) -> dict[str, Any]:
     }
     # By numpy: torch would start threads beside each of ours, and malloc keep memory for them.
     low, high = float(w.numpy().min()), float(w.numpy().max())
-    if not math.isfinite(low + high):
+    if not math.isfinite(low) or not math.isfinite(high):
         return row | {'reason': 'not finite'}
-    row |= {'entropy': weight_entropy(w, settings.bins, (low, high)), 'l2_norm': l2_norm(w)}
+    exponent = _exponent(low, high)
+    if exponent:
+        w = torch.from_numpy(np.ldexp(w.numpy(), -exponent))
+        low, high = math.ldexp(low, -exponent), math.ldexp(high, -exponent)
+    weight = dataclasses.replace(weight, tensor=w)
+    row |= {
+        'entropy': weight_entropy(w, settings.bins, (low, high)),
+        'l2_norm': float(np.ldexp(l2_norm(w), exponent)),
+    }
     if low == high:
         return row | {'reason': 'zero' if low == 0 else 'constant'}
-    found, values, law = _decompose(weight, settings)
+    try:
+        return row | _spectral(weight, settings, exponent)
+    except np.linalg.LinAlgError as error:
+        return row | {'reason': f'no eigenvalues: {error}'}
+
+
+def _exponent(low: float, high: float) -> int:
+    """Power of two that brings weights far from 1 near it, whose squares would not be numbers."""
+    exponent = math.frexp(max(-low, high))[1]
+    return exponent if abs(exponent) > _FAR else 0
+
+
+def _spectral(weight: Weight, settings: Settings, exponent: int) -> dict[str, Any]:
+    """What the spectra give, of weights that were divided by ``2**exponent``."""
+    floor = float(np.ldexp(EIGENVALUE_FLOOR, -2 * exponent))
+    found, values, law = _decompose(weight, settings, floor)
     reason = _why_not(weight, values, law, settings.min_eigenvalues)
-    row |= {
+    row = {
         'alpha': law.alpha,
-        'alpha_xmin': law.xmin,
+        'alpha_xmin': float(np.ldexp(law.xmin, 2 * exponent)),
         'alpha_ks': law.ks,
         'alpha_sigma': law.sigma,
         'n_eigenvalues': len(values),
@@ -73,32 +97,34 @@ def measure(weight: Weight, settings: Settings) -> dict[str, Any]:
     return row
 
 
-def _decompose(weight: Weight, settings: Settings) -> tuple[Spectrum, np.ndarray, PowerLawFit]:
+def _decompose(
+    weight: Weight, settings: Settings, floor: float
+) -> tuple[Spectrum, np.ndarray, PowerLawFit]:
     """The spectra, the eigenvalues that are fitted, and the fit, in the precision they need."""
     slices = weight.matrices()
     quick = settings.precision == 'auto' and slices.dtype == torch.float32
     precision = 'float32' if quick else settings.precision.replace('auto', 'float64')
     found = spectrum(slices, max(settings.ks), precision)
-    values = fitted_eigenvalues(weight, found)
+    values = fitted_eigenvalues(weight, found, floor)
     law = _fit(values, settings.fit)
-    if quick and not _float32_suffices(found, values, law, settings):
+    if quick and not _float32_suffices(found, values, law, settings, floor):
         found = spectrum(slices, max(settings.ks), 'float64')
-        values = fitted_eigenvalues(weight, found)
+        values = fitted_eigenvalues(weight, found, floor)
         law = _fit(values, settings.fit)
     return found, values, law
 
 
-def fitted_eigenvalues(weight: Weight, found: Spectrum) -> np.ndarray:
+def fitted_eigenvalues(weight: Weight, found: Spectrum, floor: float) -> np.ndarray:
     """The eigenvalues that WeightWatcher 0.7.7 would fit for this weight, ascending."""
     values = found.eigenvalues
     if weight.kind == 'depthwise':
         filters = weight.tensor.flatten(2).numpy()
         values = np.sort(np.square(filters, dtype=np.float64).sum((0, 1)))
-    if weight.kind in ('conv', 'depthwise'):
+    if weight.kind in ('conv', 'transposed', 'depthwise'):
         values = values * CONV_SCALE
     if len(values) < SKIPPED_BELOW:
         return values[:0]
-    return values[values > EIGENVALUE_FLOOR]
+    return values[values > floor]
 
 
 def _fit(values: np.ndarray, fit: str) -> PowerLawFit:
@@ -106,7 +132,7 @@ def _fit(values: np.ndarray, fit: str) -> PowerLawFit:
 
 
 def _float32_suffices(
-    found: Spectrum, values: np.ndarray, law: PowerLawFit, settings: Settings
+    found: Spectrum, values: np.ndarray, law: PowerLawFit, settings: Settings, floor: float
 ) -> bool:
     """Whether alpha stays where it is when every eigenvalue moves by as much as float32 rounds.
 
@@ -116,14 +142,14 @@ def _float32_suffices(
     if not len(values):
         return True
     noise = _ROUNDING * float(values[-1])
-    sure = int(np.sum(values > max(EIGENVALUE_FLOOR, noise) + noise))
+    sure = int(np.sum(values > max(floor, noise) + noise))
     if sure < max(settings.min_eigenvalues, SKIPPED_BELOW):
         return False
     if found.centred_total < _CENTRED_SHARE * float(np.sum(found.eigenvalues)):
         return False
     wave = noise * np.cos(2.4 * np.arange(len(values)))  # fixed: random numbers are not ours to use
     for moved in (values + wave, values - wave):
-        alpha = _fit(moved[moved > EIGENVALUE_FLOOR], settings.fit).alpha
+        alpha = _fit(moved[moved > floor], settings.fit).alpha
         if not abs(alpha - law.alpha) <= _STABLE * law.alpha:
             return False
     return True

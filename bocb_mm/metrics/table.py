@@ -124,8 +124,7 @@ def _rows(weights: list[Weight], settings: Settings) -> Iterator[tuple[int, dict
 
 def _side(weight: Weight) -> int:
     """Size of the square matrix that is decomposed, roughly."""
-    rows, columns = weight.tensor.shape[0], weight.tensor[0].numel()
-    return min(rows, weight.tensor.shape[1] if weight.kind == 'conv' else columns)
+    return min(weight.matrices().shape[1:])
 
 
 def _check(

@@ -12,14 +12,20 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from bocb_mm.checkpoints.contents import parameters_of
+from bocb_mm.checkpoints.read import load_checkpoint
 from bocb_mm.errors import UserError
 
 Source: TypeAlias = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
 
-KINDS = ('conv', 'depthwise', 'linear', 'qkv', 'embedding', 'parameter')
-# Where checkpoints of mmengine, timm, DeiT, Swin and others keep the weights.
-_WEIGHT_KEYS = ('state_dict', 'model', 'model_state_dict', 'net', 'params', 'state_dict_ema')
+KINDS = (
+    'conv', 'transposed', 'depthwise', 'linear', 'bilinear', 'qkv', 'embedding', 'parameter',
+)  # fmt: skip
 _FUSED = {'qkv': 'qkv', 'in_proj_weight': 'qkv', 'Wqkv': 'qkv', 'to_qkv': 'qkv', 'kv': 'kv'}
+# Names of transposed convolutions: mmpose's deconv_layers, mmdet's mask heads, torch's class.
+_TRANSPOSED = re.compile(
+    r'deconv|conv_?transpose|transposed?_?conv|up_?conv|(^|\.)upsample$', re.IGNORECASE
+)
 # Constant tables that some state dicts carry between the weights.
 _BUFFERS = ('attn_mask', 'relative_coords_table', 'relative_position_index', 'num_batches_tracked')
 
@@ -32,22 +38,28 @@ class Weight:
         layer: Name, without ``.weight`` and without what DDP and ``torch.compile`` add.
         kind: One of :data:`KINDS`.
         tensor: The weight, two or more dimensions; not copied.
+        groups: Of a transposed convolution, whose weight is (inputs, outputs / groups, ...).
     """
 
     layer: str
     kind: str
     tensor: torch.Tensor
+    groups: int = 1
 
     def matrices(self) -> torch.Tensor:
         """The weight as ``(slices, rows, columns)``, rows the outputs.
 
         A convolution has a slice for each of its k*k kernel positions; a depthwise one is a single
-        matrix with a filter a row (its slices would have one column); a bare parameter loses its
-        dimensions of size 1 and becomes first dimension times the rest.
+        matrix with a filter a row (its slices would have one column); a bilinear layer is linear in
+        the products of its inputs; a bare parameter loses its dimensions of size 1 and becomes
+        first dimension times the rest.
         """
         w = self.tensor.detach()
-        if self.kind == 'depthwise':
+        if self.kind in ('depthwise', 'bilinear'):
             return w.reshape(1, w.shape[0], -1)
+        if self.kind == 'transposed':  # (groups, inputs, outputs, ...) as a convolution's weight
+            w = w.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
+            return w.flatten(2).permute(2, 0, 1)
         if self.kind == 'conv':
             return w.flatten(2).permute(2, 0, 1)
         if self.kind == 'parameter':
@@ -100,8 +112,6 @@ def state_dict_of(source: Any, trust: bool = False) -> dict[str, torch.Tensor]:
     """
     where = 'the dict'
     if isinstance(source, str | os.PathLike):
-        from bocb_mm.checkpoints.read import load_checkpoint
-
         where = os.fspath(source)
         source = load_checkpoint(source, trust=trust, map_location='cpu')
     if not isinstance(source, Mapping):
@@ -109,16 +119,7 @@ def state_dict_of(source: Any, trust: bool = False) -> dict[str, torch.Tensor]:
             f'layer_metrics: {type(source).__name__} given, expected a model, a state dict, '
             'or the path of a checkpoint'
         )
-    for candidate in (source, *(source.get(key) for key in _WEIGHT_KEYS)):
-        if isinstance(candidate, nn.Module):
-            candidate = candidate.state_dict()
-        if isinstance(candidate, Mapping):
-            tensors = {str(k): v for k, v in candidate.items() if isinstance(v, torch.Tensor)}
-            if tensors:
-                return tensors
-    raise UserError(
-        f'{where}: holds no weights; expected tensors by name, bare or under "state_dict"'
-    )
+    return parameters_of(source, where)
 
 
 def _of_module(model: nn.Module) -> Iterator[Weight]:
@@ -129,11 +130,12 @@ def _of_module(model: nn.Module) -> Iterator[Weight]:
     for name, tensor in model.named_parameters():
         if _measurable(tensor):
             owner, _, leaf = name.rpartition('.')
-            yield Weight(_layer(name), _kind_in_module(modules[owner], leaf, tensor), tensor)
+            kind = _kind_in_module(modules[owner], leaf, tensor)
+            groups = modules[owner].groups if kind == 'transposed' else 1
+            yield Weight(_layer(name), kind, tensor, int(groups))
 
 
 def _of_state_dict(tensors: Mapping[str, torch.Tensor]) -> Iterator[Weight]:
-    prefix = 'module.' if all(name.startswith('module.') for name in tensors) else ''
     seen = set()
     for name, tensor in tensors.items():
         if not _measurable(tensor) or name.endswith(_BUFFERS):
@@ -142,7 +144,6 @@ def _of_state_dict(tensors: Mapping[str, torch.Tensor]) -> Iterator[Weight]:
         if tensor.data_ptr() and identity in seen:
             continue
         seen.add(identity)
-        name = name.removeprefix(prefix)
         yield Weight(_layer(name), _kind_by_name(name, tensor), tensor)
 
 
@@ -160,8 +161,11 @@ def _layer(name: str) -> str:
 def _kind_in_module(owner: nn.Module, leaf: str, tensor: torch.Tensor) -> str:
     if leaf == 'weight':
         if isinstance(owner, nn.modules.conv._ConvNd):
-            grouped = owner.groups > 1 and tensor.shape[1] == 1
-            return 'depthwise' if grouped else 'conv'
+            if owner.groups > 1 and tensor.shape[1] == 1:
+                return 'depthwise'
+            return 'transposed' if owner.transposed else 'conv'
+        if isinstance(owner, nn.Bilinear):
+            return 'bilinear'
         if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
             return 'embedding'
         if isinstance(owner, nn.Linear):
@@ -170,10 +174,17 @@ def _kind_in_module(owner: nn.Module, leaf: str, tensor: torch.Tensor) -> str:
 
 
 def _kind_by_name(name: str, tensor: torch.Tensor) -> str:
-    """What a state dict lets one tell: a ``.weight`` of 3 or more dimensions is a convolution."""
+    """What a state dict lets one tell: a ``.weight`` of 3 or more dimensions is a convolution.
+
+    That it is transposed, or that it is none, only its name can say.
+    """
     path, _, leaf = name.rpartition('.')
     if leaf == 'weight' and tensor.dim() > 2:
-        return 'depthwise' if tensor.shape[1] == 1 and tensor.shape[0] > 1 else 'conv'
+        if tensor.shape[1] == 1 and tensor.shape[0] > 1:
+            return 'depthwise'
+        if tensor.dim() == 3 and re.search('bilinear', path, re.IGNORECASE):
+            return 'bilinear'
+        return 'transposed' if _TRANSPOSED.search(path) else 'conv'
     if leaf == 'weight':
         return 'embedding' if 'embed' in path.rpartition('.')[2] else 'linear'
     return 'linear' if leaf.endswith('proj_weight') else 'parameter'

@@ -302,7 +302,7 @@ def test_other_networks_are_refused_by_the_names_that_do_not_fit():
 
 
 def test_files_without_weights_and_with_other_prefixes():
-    with pytest.raises(UserError, match='no weights in it, its keys are epoch'):
+    with pytest.raises(UserError, match='holds no weights, its keys are epoch'):
         load(build('R-18-XS'), {'epoch': 1})
     weights = {f'student.{k}': v for k, v in build('R-18-XS').state_dict().items()}
     with pytest.raises(UserError, match='prefix='):

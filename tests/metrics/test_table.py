@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from bocb_mm.checkpoints.contents import CONTAINERS
 from bocb_mm.errors import UserError
-from bocb_mm.metrics import COLUMNS, layer_metrics, watch
+from bocb_mm.metrics import COLUMNS, iter_weights, layer_metrics, watch
 
 
 class Attention(nn.Module):
@@ -77,6 +78,74 @@ def test_a_state_dict_gives_the_same_rows_as_its_model(model):
         pd.testing.assert_frame_equal(layer_metrics(source)[columns], expected)
     wrapped = {f'module.{k}': v for k, v in state.items()}
     pd.testing.assert_frame_equal(layer_metrics(wrapped)[columns], expected)
+
+
+@pytest.mark.parametrize('container', CONTAINERS)
+def test_every_container_of_checkpoints_beside_loose_tensors(model, container):
+    # PyTorch's ImageNet example keeps best_acc1, a tensor, beside state_dict.
+    state = {f'module.{k}': v for k, v in model.state_dict().items()}
+    content = {'epoch': 3, 'best_acc1': torch.tensor(71.2), container: state, 'optimizer': {}}
+    assert list(layer_metrics(content)['layer']) == list(KINDS)
+
+
+def test_transposed_convolutions_have_their_outputs_as_rows():
+    torch.manual_seed(0)
+    plain = nn.Conv2d(24, 40, 4, bias=False)
+    turned = nn.ConvTranspose2d(24, 40, 4, bias=False)
+    grouped = nn.ConvTranspose2d(24, 40, 4, groups=2, bias=False)
+    with torch.no_grad():
+        plain.weight += 0.05 * torch.randn(
+            1, 24, 1, 1
+        )  # means over the outputs, which centring takes off
+        turned.weight.copy_(plain.weight.transpose(0, 1))
+    columns = ['alpha', 'entropy', 'l2_norm', 'pca_energy', 'spectral_entropy']
+    expected = layer_metrics(plain)[columns]
+    frame = layer_metrics(turned)
+    assert frame.loc[0, ['kind', 'shape']].tolist() == ['transposed', '24x40x4x4']
+    pd.testing.assert_frame_equal(frame[columns], expected)
+    by_name = layer_metrics({'head.deconv_layers.0.weight': turned.weight})
+    pd.testing.assert_frame_equal(by_name[columns], expected)
+    # a group's outputs see its own inputs only: (40, 12) a slice, as in a grouped convolution
+    (weight,) = iter_weights(grouped)
+    assert weight.matrices().shape == (16, 40, 12)
+    assert torch.equal(weight.matrices()[0, 25], grouped.weight[12:, 5, 0, 0])
+
+
+def test_a_bilinear_layer_is_linear_in_products():
+    torch.manual_seed(0)
+    net = nn.Bilinear(6, 7, 30)
+    frame = layer_metrics(net)
+    flat = layer_metrics({'w.weight': net.weight.detach().flatten(1)})
+    assert frame.loc[0, 'kind'] == 'bilinear'
+    for column in ('alpha', 'pca_energy', 'n_eigenvalues'):
+        assert frame.loc[0, column] == flat.loc[0, column]
+    assert layer_metrics({'bilinear.weight': net.weight}).loc[0, 'alpha'] == flat.loc[0, 'alpha']
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize(
+    ('scale', 'dtype'),
+    [(1e20, torch.float32), (1e37, torch.float32), (1e-3, torch.float32), (1e200, torch.float64),
+     (1e306, torch.float64)],
+)  # fmt: skip
+def test_any_size_of_parameters(scale, dtype):
+    w = torch.randn(64, 48, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    one, scaled = (layer_metrics({'w.weight': x}).iloc[0] for x in (w, w * scale))
+    assert scaled['eligible']
+    for column in ('alpha', 'entropy', 'pca_energy', 'spectral_entropy'):
+        assert scaled[column] == pytest.approx(one[column], rel=1e-3)
+    assert scaled['l2_norm'] == pytest.approx(one['l2_norm'] * scale, rel=1e-5)
+
+
+def test_a_layer_that_lapack_gives_up_on_has_a_row_with_the_reason(monkeypatch):
+    from bocb_mm.metrics import layer
+
+    def give_up(*_):
+        raise np.linalg.LinAlgError('Eigenvalues did not converge')
+
+    monkeypatch.setattr(layer, 'spectrum', give_up)
+    row = layer_metrics({'w.weight': torch.randn(64, 48)}).iloc[0]
+    assert row['reason'] == 'no eigenvalues: Eigenvalues did not converge' and row['l2_norm'] > 0
 
 
 def test_wrapped_and_compiled_models_keep_the_names(model):
@@ -286,7 +355,7 @@ def test_watch_keeps_a_history_and_a_file(tmp_path):
     [
         (3, {}, 'int given'),
         ({}, {}, 'holds no weights'),
-        ({'meta': {}}, {}, 'holds no weights'),
+        ({'meta': {}}, {}, 'holds no weights, its keys are meta;'),
         ('absent.pth', {}, 'absent.pth: no such'),
         (nn.Linear(2, 2), {'bins': 1}, 'bins=1'),
         (nn.Linear(2, 2), {'k': 0}, 'k=0'),

@@ -38,7 +38,18 @@ def test_measures_files_side_by_side(files, run_tool, capsys):
     same = frame[frame['file'] == NAMES[3]].reset_index()
     assert (same['alpha'] == plain['alpha']).all()
     assert '8 rows' in shown and 'A: torchvision.pth' in shown
-    assert shown.count('│ 0 ') == 1  # the four files meet in one line, without `backbone.`
+    assert shown.count('│ 0 ') == 1  # the four files meet in one layer, without `backbone.`
+
+
+def test_the_table_of_several_files_fits_into_80_columns(files, run_tool, monkeypatch, capsys):
+    monkeypatch.setenv('COLUMNS', '80')
+    paths = [files / n for n in NAMES[:2]]
+    _, shown, _ = run_tool('layer_metrics', *paths, '--out', files / 'out.csv', capsys=capsys)
+    table = [line for line in shown.splitlines() if line.startswith(('┃', '│'))]
+    assert max(map(len, table)) <= 80 and '…' not in shown
+    assert all(name in table[0] for name in ('layer', 'alpha', 'entropy', 'l2_norm', 'pca_energy'))
+    frame = pd.read_csv(files / 'out.csv')
+    assert f'{frame.loc[3, "pca_energy"]:.3g} │' in table[-1]
 
 
 def test_options_reach_the_table(files, run_tool, capsys):
