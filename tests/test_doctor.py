@@ -1,7 +1,7 @@
 import pytest
 
 from bocb_mm import doctor
-from bocb_mm.doctor import stack
+from bocb_mm.doctor import machine, stack
 
 GOOD = {name: '1.0' for name in doctor.PACKAGES} | {
     'torch': '2.9.1', 'torchvision': '0.24.1', 'mmcv': '2.1.0', 'mmdet': '3.3.0', 'optuna': '5.0.0',
@@ -77,7 +77,122 @@ def test_a_broken_binary_is_found_by_loading_it(monkeypatch):
     assert len(found) == 3 and all(f.fatal for f in found)
 
 
-def test_the_tool_prints_versions_and_its_status_says_whether_all_works(run_tool, capsys):
-    status, out, _ = run_tool('doctor', capsys=capsys)
-    assert 'mmengine' in out and 'torch' in out
+def on_gpu(monkeypatch, driver='13.0', sees=False, built_for='13.0'):
+    """A machine with a GPU, as torch and nvidia-smi would tell."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: sees)
+    monkeypatch.setattr(torch.version, 'cuda', built_for)
+    return list(machine.gpu(driver))
+
+
+def test_without_a_driver_a_cpu_is_all_right(monkeypatch):
+    assert on_gpu(monkeypatch, driver=None) == []
+
+
+def test_a_gpu_that_torch_sees_is_all_right(monkeypatch):
+    assert on_gpu(monkeypatch, sees=True) == []
+
+
+@pytest.mark.parametrize('driver, built_for, problem, fix', [
+    ('13.0', None, 'built for the CPU alone', 'setup_env.sh'),
+    ('12.4', '13.0', 'the driver runs up to 12.4', 'torch==2.9.1'),
+    ('12.4', '12.8', "CUDA_VISIBLE_DEVICES is ''", 'unset CUDA_VISIBLE_DEVICES'),
+])  # fmt: skip
+def test_a_gpu_that_torch_does_not_see(driver, built_for, problem, fix, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    (found,) = on_gpu(monkeypatch, driver, built_for=built_for)
+    assert problem in found.problem and fix in found.fix and found.fatal
+
+
+def test_the_drivers_cuda_is_read_from_nvidia_smi(monkeypatch, tmp_path):
+    smi = tmp_path / 'nvidia-smi'
+    smi.write_text(
+        '#!/bin/sh\necho "| NVIDIA-SMI 580.82   Driver Version: 580.82   CUDA Version: 13.0 |"\n'
+    )
+    smi.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:/bin:/usr/bin')
+    assert machine.driver() == '13.0'
+    smi.write_text('#!/bin/sh\nexit 9\n')
+    assert machine.driver() is None
+
+
+def test_retinanets_operators_run_on_this_machine():
+    assert list(machine.operators(['cpu'])) == []
+
+
+def test_an_operator_that_fails_on_a_device_is_a_problem(monkeypatch):
+    import mmcv.ops
+
+    def broken(*args):
+        raise RuntimeError('no kernel image is available')
+
+    monkeypatch.setattr(mmcv.ops, 'sigmoid_focal_loss', broken)
+    (found,) = machine.operators(['cpu'])
+    assert 'sigmoid_focal_loss fails on cpu' in found.problem and found.fatal
+    monkeypatch.setattr(mmcv.ops, 'batched_nms', lambda *a: (None, mmcv.ops.nms.torch.tensor([0])))
+    assert 'right are [1, 2]' in next(machine.operators(['cpu'])).problem
+
+
+@pytest.mark.parametrize(
+    'nvcc, fix', [('12.8', 'rm -rf'), ('13.0', 'install nvcc 12.8'), (None, 'install')]
+)
+def test_an_mmcv_compiled_without_cuda_is_a_note_on_a_gpu(nvcc, fix, monkeypatch):
+    import mmcv.ops
+    import torch
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.version, 'cuda', '12.8')
+    monkeypatch.setattr(mmcv.ops, 'get_compiling_cuda_version', lambda: 'not available')
+    monkeypatch.setattr(mmcv.ops, 'get_compiler_version', lambda: 'GCC 12.2')
+    monkeypatch.setattr(machine, 'nvcc_version', lambda: nvcc)
+    (found,) = machine.mmcv_cuda()
+    assert found.fix.startswith(fix) and not found.fatal
+    monkeypatch.setattr(mmcv.ops, 'get_compiler_version', lambda: 'none: bocb_mm stand-ins')
+    assert list(machine.mmcv_cuda()) == []
+
+
+def test_without_a_compiler_there_is_a_note(monkeypatch):
+    monkeypatch.setattr(machine.shutil, 'which', lambda name: None)
+    found = next(machine.compilers())
+    assert 'torch.compile cannot run' in found.problem and not found.fatal
+
+
+def test_little_shared_memory_disk_and_no_locks_are_found(monkeypatch, tmp_path):
+    class Usage:
+        free = 64 << 20
+
+    monkeypatch.setattr(machine.shutil, 'disk_usage', lambda path: Usage)
+    (shm,), (disk,) = machine.shared_memory(str(tmp_path)), machine.disk(tmp_path)
+    assert '0.06 GiB free' in shm.problem and '--shm-size' in shm.fix and shm.fatal
+    assert '0.1 GiB free' in disk.problem and '--work-dir' in disk.fix and disk.fatal
+
+
+def test_files_that_cannot_be_locked_are_a_note(monkeypatch, tmp_path):
+    import errno
+    import fcntl
+    import os
+
+    def refused(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    assert list(machine.locks(tmp_path)) == []
+    monkeypatch.setattr(fcntl, 'lockf', refused)
+    (found,) = machine.locks(tmp_path)
+    assert 'No locks available' in found.problem and not found.fatal
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_written_is_a_problem(monkeypatch, tmp_path):
+    def refused(**kwargs):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(machine.tempfile, 'NamedTemporaryFile', refused)
+    (found,) = machine.locks(tmp_path)
+    assert 'cannot be written (Permission denied)' in found.problem and found.fatal
+
+
+def test_the_tool_prints_versions_and_its_status_says_whether_all_works(run_tool, capsys, tmp_path):
+    status, out, _ = run_tool('doctor', '--work-dir', tmp_path / 'not' / 'there', capsys=capsys)
+    assert 'mmengine' in out and 'mmcv operators' in out and 'torch for CUDA' in out
     assert status == (1 if 'PROBLEM' in out else 0)

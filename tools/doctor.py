@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Print the versions of the stack, each known conflict and the command that fixes it.
+"""Print the versions of the stack and what of it or of the machine keeps RetinaNet from training.
 
-Exit status 1 if something will not work.
+Each finding comes with the command that fixes it. Exit status 1 if the main job would fail.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from bocb_mm.errors import one_line_errors
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    argparse.ArgumentParser(description=__doc__).parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--work-dir', default='work_dirs', help='where runs shall be written')
+    arguments = parser.parse_args(argv)
     try:
         from bocb_mm import doctor
     except ImportError as error:
@@ -31,19 +33,30 @@ def main(argv: list[str] | None = None) -> int:
     print(f'{"python":<20}{platform.python_version()}')
     for name, version in found.items():
         print(f'{name:<20}{version or "not installed"}')
-    if found['torch']:
-        import torch
-
-        devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        print(f'{"CUDA devices":<20}{devices or "none: training runs on the CPU"}')
     problems = list(doctor.findings(found))
+    if not any(finding.fatal for finding in problems):  # else the rest cannot be imported
+        print_devices(doctor)
+        problems += doctor.machine_findings(arguments.work_dir)
     for finding in problems:
         print(
             f'\n{"PROBLEM" if finding.fatal else "note"}: {finding.problem}\n  fix: {finding.fix}'
         )
     fatal = sum(f.fatal for f in problems)
-    print(f'\n{fatal} problem(s)' if fatal else '\nEverything that is installed fits together.')
+    print(f'\n{fatal} problem(s)' if fatal else '\nRetinaNet can train here.')
     return 1 if fatal else 0
+
+
+def print_devices(doctor) -> None:
+    """What mmcv's operators are, and the GPUs."""
+    import torch
+    from mmcv.ops import get_compiler_version, get_compiling_cuda_version
+
+    print(f'{"mmcv operators":<20}{get_compiler_version()}, CUDA {get_compiling_cuda_version()}')
+    print(
+        f'{"torch for CUDA":<20}{torch.version.cuda}, the driver runs {doctor.driver() or "none"}'
+    )
+    gpus = [torch.cuda.get_device_name(device) for device in doctor.devices()[1:]]
+    print(f'{"GPUs":<20}{", ".join(gpus) or "none: training runs on the CPU"}')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,14 @@
-"""What ``tools/doctor.py`` checks: the installed packages here, the machine itself."""
+"""What ``tools/doctor.py`` checks: the installed packages, and the machine itself."""
 
+from bocb_mm.doctor.machine import devices, driver, machine_findings
 from bocb_mm.doctor.stack import PACKAGES, Finding, findings, versions
 
-__all__ = ['PACKAGES', 'Finding', 'findings', 'versions']
+__all__ = [
+    'PACKAGES',
+    'Finding',
+    'devices',
+    'driver',
+    'findings',
+    'machine_findings',
+    'versions',
+]
