@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from bocb_mm import doctor
@@ -130,7 +131,7 @@ def test_an_operator_that_fails_on_a_device_is_a_problem(monkeypatch):
     monkeypatch.setattr(mmcv.ops, 'sigmoid_focal_loss', broken)
     (found,) = machine.operators(['cpu'])
     assert 'sigmoid_focal_loss fails on cpu' in found.problem and found.fatal
-    monkeypatch.setattr(mmcv.ops, 'batched_nms', lambda *a: (None, mmcv.ops.nms.torch.tensor([0])))
+    monkeypatch.setattr(mmcv.ops, 'batched_nms', lambda *a: (None, np.array([0])))
     assert 'right are [1, 2]' in next(machine.operators(['cpu'])).problem
 
 
@@ -194,5 +195,5 @@ def test_a_directory_that_cannot_be_written_is_a_problem(monkeypatch, tmp_path):
 
 def test_the_tool_prints_versions_and_its_status_says_whether_all_works(run_tool, capsys, tmp_path):
     status, out, _ = run_tool('doctor', '--work-dir', tmp_path / 'not' / 'there', capsys=capsys)
-    assert 'mmengine' in out and 'mmcv operators' in out and 'torch for CUDA' in out
+    assert 'mmengine' in out and 'mmcv operators' in out and 'CUDA of torch' in out
     assert status == (1 if 'PROBLEM' in out else 0)

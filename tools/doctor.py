@@ -52,9 +52,7 @@ def print_devices(doctor) -> None:
     from mmcv.ops import get_compiler_version, get_compiling_cuda_version
 
     print(f'{"mmcv operators":<20}{get_compiler_version()}, CUDA {get_compiling_cuda_version()}')
-    print(
-        f'{"torch for CUDA":<20}{torch.version.cuda}, the driver runs {doctor.driver() or "none"}'
-    )
+    print(f'{"CUDA of torch":<20}{torch.version.cuda}; the driver runs {doctor.driver() or "none"}')
     gpus = [torch.cuda.get_device_name(device) for device in doctor.devices()[1:]]
     print(f'{"GPUs":<20}{", ".join(gpus) or "none: training runs on the CPU"}')
 

@@ -163,7 +163,7 @@ def mmcv_cuda() -> Iterator[Finding]:
     fits = nvcc is not None and _number(nvcc) == _number(str(torch.version.cuda))
     yield Finding(
         'mmcv was compiled without CUDA: the stand-ins of docs/install.md serve the GPU, other '
-        f'operators fail there (nvcc: {nvcc or "not on PATH"}; CUDA of torch: {torch.version.cuda})',
+        f'operators fail there (nvcc: {nvcc or "none on PATH"}; for torch: {torch.version.cuda})',
         ('' if fits else f'install nvcc {torch.version.cuda}, then: ')
         + 'rm -rf .venv && MMCV_OPS=1 bash tools/setup_env.sh',
         fatal=False,
