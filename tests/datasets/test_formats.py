@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bocb_mm.datasets import figures, prepare, scenes
+from bocb_mm.datasets import prepare, scenes, stick_figures
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = sorted((ROOT / 'configs' / 'quickstart').glob('*.py'))
@@ -19,7 +19,7 @@ def data_root(tmp_path_factory):
     root = tmp_path_factory.mktemp('data')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, 'COUNTS', {'train': 6, 'val': 4})
-        patch.setattr(figures, 'COUNTS', {'train': 3, 'val': 2})
+        patch.setattr(stick_figures, 'COUNTS', {'train': 3, 'val': 2})
         prepare.prepare_quickstart(root / 'quickstart')
     return root
 

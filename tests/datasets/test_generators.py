@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bocb_mm.datasets import digits, figures, prepare, scenes
+from bocb_mm.datasets import digits, prepare, scenes, stick_figures
 from bocb_mm.datasets.backgrounds import LUMINANCE, background, contrasting
 from bocb_mm.errors import UserError
 
@@ -32,7 +32,7 @@ def few(monkeypatch):
     load = digits.load_digits
     monkeypatch.setattr(digits, 'load_digits', first_twenty)
     monkeypatch.setattr(scenes, 'COUNTS', {'train': 3, 'val': 2})
-    monkeypatch.setattr(figures, 'COUNTS', {'train': 3, 'val': 2})
+    monkeypatch.setattr(stick_figures, 'COUNTS', {'train': 3, 'val': 2})
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -100,9 +100,9 @@ def test_the_ink_of_a_scene_differs_from_its_ground(scans):
 @settings(max_examples=25, deadline=None)
 def test_figures_lie_within_their_slots_with_exact_boxes(seed):
     rng = np.random.default_rng(seed)
-    picture, drawn = figures.compose_figures(rng)
+    picture, drawn = stick_figures.compose_figures(rng)
     assert picture.shape == (128, 192, 3)
-    width, height = figures.SLOT
+    width, height = stick_figures.SLOT
     for slot, figure in enumerate(drawn):
         x, y, w, h = figure.box
         assert slot * width <= x and x + w <= (slot + 1) * width and y >= 0 and y + h <= height
@@ -115,7 +115,9 @@ def test_figures_lie_within_their_slots_with_exact_boxes(seed):
 @settings(max_examples=50, deadline=None)
 def test_figures_face_the_viewer(seed):
     """Left parts stand on the right of the picture, so a flip must swap the pairs."""
-    pose = dict(zip(figures.KEYPOINTS, figures.random_pose(np.random.default_rng(seed))))
+    pose = dict(
+        zip(stick_figures.KEYPOINTS, stick_figures.random_pose(np.random.default_rng(seed)))
+    )
     for part in ('eye', 'ear', 'shoulder', 'hip', 'knee', 'ankle'):
         assert pose[f'left_{part}'][0] > pose[f'right_{part}'][0], part
 
@@ -124,7 +126,7 @@ def test_keypoints_are_where_the_drawing_is():
     """The ground is repainted at every keypoint (compared with the bare background)."""
     for seed in range(10):
         ground = background(np.random.default_rng(seed), 192, 128)
-        picture, drawn = figures.compose_figures(np.random.default_rng(seed))
+        picture, drawn = stick_figures.compose_figures(np.random.default_rng(seed))
         change = np.abs(picture.astype(float) - ground).max(axis=2)
         at = np.concatenate([f.keypoints for f in drawn]).astype(int)
         assert np.mean(change[at[:, 1], at[:, 0]] > 10) > 0.95
@@ -137,9 +139,9 @@ def test_keypoint_names_are_mmpose_s():
     file = Path(get_installed_path('mmpose'), '.mim/configs/_base_/datasets/coco.py')
     info = Config.fromfile(file).dataset_info
     names = [info.keypoint_info[k]['name'] for k in range(17)]
-    assert tuple(names) == figures.KEYPOINTS
+    assert tuple(names) == stick_figures.KEYPOINTS
     links = [info.skeleton_info[k]['link'] for k in range(19)]
-    ours = [tuple(figures.KEYPOINTS[i - 1] for i in link) for link in figures.SKELETON]
+    ours = [tuple(stick_figures.KEYPOINTS[i - 1] for i in link) for link in stick_figures.SKELETON]
     assert [tuple(link) for link in links] == ours
 
 
