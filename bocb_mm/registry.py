@@ -74,6 +74,8 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
     mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS,
     'bocb_mm.optim_wrappers',
 )
-MODELS = _child('model', mmengine_registry.MODELS, 'bocb_mm.backbones.register')
+MODELS = _child(
+    'model', mmengine_registry.MODELS, 'bocb_mm.backbones.register', 'bocb_mm.datasets.register'
+)
 HOOKS = _child('hook', mmengine_registry.HOOKS, 'bocb_mm.hooks')
 TRANSFORMS = _child('transform', mmengine_registry.TRANSFORMS, 'bocb_mm.datasets')

@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from bocb_mm.checkpoints.read import install_safe_loading
 from bocb_mm.config import edit
+from bocb_mm.config.augment import augment_on_device
 from bocb_mm.errors import UserError
 from bocb_mm.hooks.stopping import StoppedRun
 from bocb_mm.launch.distributed import setup_distributed
@@ -79,6 +80,7 @@ def prepare(config: str, options: TrainOptions) -> Config:
     else:
         edit.set_pretrained(cfg, options.pretrained)
     edit.check_data(cfg)
+    augment_on_device(cfg)
     edit.set_hooks(cfg)
     cfg.filename_stem = edit.config_stem(config)
     return cfg

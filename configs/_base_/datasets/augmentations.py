@@ -1,3 +1,5 @@
+# Where random erasing and CIFAR's cubic upsampling run: 'worker' or 'device' (docs/configs.md).
+augment_on = 'worker'
 # What the recipes of DeiT, ConvNeXt and RSB choose from, but for the colours that a data set fills with.
 rand_augment = dict(
     type='RandAugment',
