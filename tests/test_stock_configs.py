@@ -5,7 +5,7 @@ iterations through mmengine's own building of model, data and optimizer wrapper.
 without a network or a GPU must change is changed besides, and equally for all 20 optimizers:
 
 - ``init_cfg`` of type Pretrained is dropped: there is no network to download weights from;
-- the data is a generated set in the native format, with small pictures and batches.
+- the data is a generated set in the native format, with small images and batches.
 
 The model of a toolbox is built once and gets the same weights back before every cell, and the
 batch is fixed, so a lower loss is the optimizer's doing.
@@ -63,7 +63,7 @@ def drop_pretrained(model: dict[str, Any]) -> None:
 
 
 def small_data(cfg: Any, scope: str, root: Any) -> None:
-    """Point the training data to ``root`` and take small pictures in small batches."""
+    """Point the training data to ``root`` and take small images in small batches."""
     loader = cfg.train_dataloader
     loader.batch_size = STOCK[scope].batch_size
     loader.num_workers, loader.persistent_workers = 0, False

@@ -1,6 +1,6 @@
 """Tiny data sets in their native formats, written into a directory in a second; no network.
 
-The pictures can be learnt: a class is a colour, a box is a filled rectangle in its class's colour,
+The images can be learnt: a class is a colour, a box is a filled rectangle in its class's colour,
 a keypoint is a coloured dot. Every function is deterministic in ``seed`` and returns ``root``.
 
 =========================  =================================================================
@@ -52,18 +52,18 @@ def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return rng.integers(90, 160, (height, width, 3), dtype=np.uint8)
 
 
-def _class_picture(rng: np.random.Generator, label: int, n: int, size: int) -> np.ndarray:
-    """A noisy picture whose middle has the class's colour."""
-    picture = _noise(rng, size, size)
+def _class_image(rng: np.random.Generator, label: int, n: int, size: int) -> np.ndarray:
+    """A noisy image whose middle has the class's colour."""
+    image = _noise(rng, size, size)
     edge = size // 5
-    picture[edge:-edge, edge:-edge] = _colour(label, n)
-    return np.clip(picture + rng.normal(0, 12, picture.shape), 0, 255).astype(np.uint8)
+    image[edge:-edge, edge:-edge] = _colour(label, n)
+    return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
 
 
 def write_cifar100(
     root: str | Path, n_train: int = 64, n_test: int = 32, n_classes: int = 4, seed: int = 0
 ) -> Path:
-    """Write ``root/cifar-100-python`` with ``n_train`` + ``n_test`` pictures of 32 x 32.
+    """Write ``root/cifar-100-python`` with ``n_train`` + ``n_test`` images of 32 x 32.
 
     Labels run through the first ``n_classes`` of the 100 fine classes.
     """
@@ -73,9 +73,9 @@ def write_cifar100(
     rng = np.random.default_rng(seed)
     for split, n in (('train', n_train), ('test', n_test)):
         labels = [i % n_classes for i in range(n)]
-        pictures = [_class_picture(rng, label, n_classes, 32) for label in labels]
+        images = [_class_image(rng, label, n_classes, 32) for label in labels]
         entry = {
-            'data': np.stack(pictures).transpose(0, 3, 1, 2).reshape(n, -1),
+            'data': np.stack(images).transpose(0, 3, 1, 2).reshape(n, -1),
             'fine_labels': labels,
             'coarse_labels': [0] * n,
             'filenames': [f'{split}_{i}.png' for i in range(n)],
@@ -115,8 +115,8 @@ def write_imagenet(
             label = i % n_classes
             folder = root / split / f'n{label:08d}'
             folder.mkdir(parents=True, exist_ok=True)
-            picture = _class_picture(rng, label, n_classes, size)
-            Image.fromarray(picture).save(folder / f'{split}_{i:04d}.png')
+            image = _class_image(rng, label, n_classes, size)
+            Image.fromarray(image).save(folder / f'{split}_{i:04d}.png')
             lines.append(f'{folder.name}/{split}_{i:04d}.png {label}')
         (root / 'meta' / f'{split}.txt').write_text('\n'.join(lines) + '\n')
     return root
@@ -131,8 +131,8 @@ def write_coco(
 ) -> Path:
     """Write a COCO 2017 layout with box and keypoint annotations.
 
-    Every picture (``size`` = height, width) has one person with 17 visible keypoints and one
-    other object. ``mmdet``'s ``filter_cfg`` leaves out pictures below 32 pixels.
+    Every image (``size`` = height, width) has one person with 17 visible keypoints and one
+    other object. ``mmdet``'s ``filter_cfg`` leaves out images below 32 pixels.
     """
     root = Path(root)
     (root / 'annotations').mkdir(parents=True, exist_ok=True)
@@ -141,9 +141,9 @@ def write_coco(
         (root / split).mkdir(exist_ok=True)
         images, objects = [], []
         for i in range(1, n + 1):
-            picture, boxes, keypoints = _scene(rng, *size)
+            image, boxes, keypoints = _scene(rng, *size)
             name = f'{i:012d}.jpg'
-            Image.fromarray(picture).save(root / split / name, quality=95)
+            Image.fromarray(image).save(root / split / name, quality=95)
             images.append({'id': i, 'file_name': name, 'height': size[0], 'width': size[1]})
             for category, box in boxes:
                 objects.append(_annotation(len(objects) + 1, i, category, box, keypoints))
@@ -154,8 +154,8 @@ def write_coco(
 def _scene(
     rng: np.random.Generator, height: int, width: int
 ) -> tuple[np.ndarray, list[tuple[int, list[int]]], np.ndarray]:
-    """A picture, its ``(category, [x, y, w, h])`` and the person's keypoints (17, 2) in pixels."""
-    picture = _noise(rng, height, width)
+    """A image, its ``(category, [x, y, w, h])`` and the person's keypoints (17, 2) in pixels."""
+    image = _noise(rng, height, width)
     half = width // 2
     other = int(rng.choice([3, 18]))
     boxes: list[tuple[int, list[int]]] = []
@@ -163,13 +163,13 @@ def _scene(
         w = int(rng.integers(half * 2 // 3, half - 2))
         h = int(rng.integers(height * 2 // 3, height - 4))
         x, y = left + int(rng.integers(0, half - w)), int(rng.integers(0, height - h))
-        picture[y : y + h, x : x + w] = _colour(list(COCO_CATEGORIES).index(category), 3)
+        image[y : y + h, x : x + w] = _colour(list(COCO_CATEGORIES).index(category), 3)
         boxes.append((category, [x, y, w, h]))
     x, y, w, h = boxes[0][1]
     keypoints = np.array([x, y]) + _POSE / 100 * np.array([w - 1, h - 1])
     for k, (kx, ky) in enumerate(keypoints.astype(int)):
-        picture[max(ky - 1, 0) : ky + 2, max(kx - 1, 0) : kx + 2] = _colour(k, len(KEYPOINTS))
-    return picture, boxes, keypoints
+        image[max(ky - 1, 0) : ky + 2, max(kx - 1, 0) : kx + 2] = _colour(k, len(KEYPOINTS))
+    return image, boxes, keypoints
 
 
 def _annotation(

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""The main job on small sets of real pictures: CIFAR-10 subset, blood cells, mouse pose.
+"""The main job on small sets of real images: CIFAR-10 subset, blood cells, mouse pose.
 
     BOCB_REAL_DATA=DIR python tools/real_small.py [--out DIR] [--workers N]
 
-A small ResNet is pre-trained on 10,000 pictures of CIFAR-10; RetinaNet on BCCD and top-down pose on
+A small ResNet is pre-trained on 10,000 images of CIFAR-10; RetinaNet on BCCD and top-down pose on
 a mouse are fine-tuned from it, and from random weights to compare. DIR holds the folders cifar10,
 bccd and mouse_pose (default: ../shared/data). docs/quickstart.md says what came out.
 """

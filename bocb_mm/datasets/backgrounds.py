@@ -1,4 +1,4 @@
-"""Textured and noisy backgrounds for composed pictures."""
+"""Textured and noisy backgrounds for composed images."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     patches = base + rng.uniform(
         -45, 45, size=(int(rng.integers(2, 7)), int(rng.integers(2, 7)), 3)
     )
-    picture = _stretch(patches, width, height)
+    image = _stretch(patches, width, height)
     if rng.random() < 0.5:
-        picture += _stripes(rng, width, height)
-    picture += rng.normal(0, rng.uniform(2, 12), size=(height, width, 3))
-    return np.clip(picture, 0, 255).astype(np.float32)
+        image += _stripes(rng, width, height)
+    image += rng.normal(0, rng.uniform(2, 12), size=(height, width, 3))
+    return np.clip(image, 0, 255).astype(np.float32)
 
 
 def _stretch(patches: np.ndarray, width: int, height: int) -> np.ndarray:

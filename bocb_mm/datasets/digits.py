@@ -1,4 +1,4 @@
-"""The handwritten digits bundled with scikit-learn, as a folder of pictures per class."""
+"""The handwritten digits bundled with scikit-learn, as a folder of images per class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bocb_mm.errors import UserError
 
 CLASSES = tuple(str(d) for d in range(10))
 VAL_SHARE = 0.2
-SIZE = 32  # side of a written picture, in px
+SIZE = 32  # side of a written image, in px
 SCALE = 3  # 8 px scans become 24 px, in the middle of SIZE
 
 
@@ -89,8 +89,8 @@ def enlarge(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """
     from PIL import Image
 
-    picture = Image.fromarray(image.astype(np.float32))
-    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+    scan = Image.fromarray(image.astype(np.float32))
+    resized = scan.resize((width, height), Image.Resampling.BICUBIC)
     return np.clip(np.asarray(resized, dtype=np.float32), 0.0, 1.0)
 
 
@@ -102,7 +102,7 @@ def write_digits(root: Path, seed: int = 0) -> dict[str, int]:
         seed: Seed of the split, see :func:`load_digits`.
 
     Returns:
-        Number of pictures by split.
+        Number of images by split.
     """
     from PIL import Image
 

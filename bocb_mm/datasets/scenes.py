@@ -31,17 +31,17 @@ def compose_scene(
         size: Side of the scene in px.
 
     Returns:
-        The picture (uint8 RGB, shape (size, size, 3)), the objects as ``(label, (x, y, w, h))``
+        The image (uint8 RGB, shape (size, size, 3)), the objects as ``(label, (x, y, w, h))``
         with the tight box of the ink in px, and the map of object numbers (int, 0 for background,
         k for object k - 1), shape (size, size).
 
     Example:
         >>> train, _ = load_digits()
-        >>> picture, objects, _ = compose_scene(np.random.default_rng(0), train)
-        >>> picture.shape, 3 <= len(objects) <= 6
+        >>> image, objects, _ = compose_scene(np.random.default_rng(0), train)
+        >>> image.shape, 3 <= len(objects) <= 6
         ((128, 128, 3), True)
     """
-    picture = background(rng, size, size)
+    image = background(rng, size, size)
     numbers = np.zeros((size, size), dtype=np.int64)
     taken = np.zeros((size, size), dtype=bool)  # whole boxes, so that no digit reaches into another
     objects: list[tuple[int, Box]] = []
@@ -55,10 +55,10 @@ def compose_scene(
         objects.append((int(digits.labels[row]), box))
         numbers[y : y + h, x : x + w][ink > 0] = len(objects)
         taken[y : y + h, x : x + w] = True
-        under = picture[y : y + h, x : x + w]
+        under = image[y : y + h, x : x + w]
         colour = contrasting(rng, under, distance=80)
         under += ink[..., None] * (colour - under)
-    return np.rint(np.clip(picture, 0, 255)).astype(np.uint8), objects, numbers
+    return np.rint(np.clip(image, 0, 255)).astype(np.uint8), objects, numbers
 
 
 def _random_ink(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
@@ -105,9 +105,9 @@ def write_scenes(root: Path, seed: int = 0) -> dict[str, int]:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for image_id in range(1, COUNTS[split] + 1):
-            picture, objects, _ = compose_scene(rng, digits)
+            image, objects, _ = compose_scene(rng, digits)
             name = f'{image_id:06d}.png'
-            Image.fromarray(picture).save(root / split / name)
+            Image.fromarray(image).save(root / split / name)
             images.append({'id': image_id, 'file_name': name, 'width': SIZE, 'height': SIZE})
             for label, box in objects:
                 annotations.append(

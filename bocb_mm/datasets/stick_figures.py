@@ -1,4 +1,4 @@
-"""Pose pictures: stick figures with the 17 keypoints of COCO, all of them visible."""
+"""Pose images: stick figures with the 17 keypoints of COCO, all of them visible."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from bocb_mm.datasets.backgrounds import background, contrasting
 from bocb_mm.runs.files import atomic_write_text
 
-SLOT = (96, 128)  # width and height of the part of a picture that one figure has, in px
-FIGURES = 2  # slots side by side in a picture
-COUNTS = {'train': 400, 'val': 100}  # pictures
+SLOT = (96, 128)  # width and height of the part of a image that one figure has, in px
+FIGURES = 2  # slots side by side in a image
+COUNTS = {'train': 400, 'val': 100}  # images
 HEIGHTS = (70, 112)  # least and largest height of a figure, before its pose bends it, in px
-SMOOTH = 4  # pictures are drawn this much larger and reduced
+SMOOTH = 4  # images are drawn this much larger and reduced
 
 # Names and order of COCO 2017 (its annotation files); left is the figure's own left, and the
-# figures face the viewer, so left parts stand on the right side of the picture.
+# figures face the viewer, so left parts stand on the right side of the image.
 KEYPOINTS = (
     'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder',
     'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip',
@@ -51,7 +51,7 @@ class Figure:
     """One drawn figure.
 
     Attributes:
-        keypoints: x, y in px of the picture, in the order of :data:`KEYPOINTS`, shape (17, 2).
+        keypoints: x, y in px of the image, in the order of :data:`KEYPOINTS`, shape (17, 2).
         box: Tight box of what was drawn, ``(x, y, w, h)`` in px.
         area: Number of drawn pixels.
     """
@@ -100,16 +100,16 @@ def random_pose(rng: np.random.Generator) -> np.ndarray:
 
 
 def _direction(angle: float) -> np.ndarray:
-    """Unit vector; 0 hangs down, positive angles turn to the right of the picture."""
+    """Unit vector; 0 hangs down, positive angles turn to the right of the image."""
     return np.array([np.sin(angle), np.cos(angle)])
 
 
-def draw_figure(rng: np.random.Generator, picture: np.ndarray, slot_x: int) -> Figure:
-    """Draw a random figure into a slot of ``picture``, in place, wholly inside the slot.
+def draw_figure(rng: np.random.Generator, image: np.ndarray, slot_x: int) -> Figure:
+    """Draw a random figure into a slot of ``image``, in place, wholly inside the slot.
 
     Args:
         rng: Source of randomness.
-        picture: float32 RGB in [0, 255], shape (H, W, 3); changed.
+        image: float32 RGB in [0, 255], shape (H, W, 3); changed.
         slot_x: Left side of the slot in px.
 
     Returns:
@@ -123,8 +123,8 @@ def draw_figure(rng: np.random.Generator, picture: np.ndarray, slot_x: int) -> F
     scale = min(rng.uniform(*HEIGHTS), *(room / (high - low)))
     offset = margin + rng.uniform(0, 1, size=2) * (room - scale * (high - low)) - scale * low
     local = pose * scale + offset
-    colours, alpha = _paint(rng, local, scale, picture[: SLOT[1], slot_x : slot_x + SLOT[0]])
-    under = picture[: SLOT[1], slot_x : slot_x + SLOT[0]]
+    colours, alpha = _paint(rng, local, scale, image[: SLOT[1], slot_x : slot_x + SLOT[0]])
+    under = image[: SLOT[1], slot_x : slot_x + SLOT[0]]
     under += alpha[..., None] * (colours - under)
     drawn = alpha > 0.25
     rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
@@ -188,22 +188,22 @@ def _paint_head(at: dict[str, tuple[float, ...]], radius: float, skin: Any, disc
 
 
 def compose_figures(rng: np.random.Generator) -> tuple[np.ndarray, list[Figure]]:
-    """One picture with :data:`FIGURES` figures side by side, none hiding another.
+    """One image with :data:`FIGURES` figures side by side, none hiding another.
 
     Args:
         rng: Source of randomness.
 
     Returns:
-        The picture (uint8 RGB, shape (128, 192, 3)) and its figures.
+        The image (uint8 RGB, shape (128, 192, 3)) and its figures.
 
     Example:
-        >>> picture, figures = compose_figures(np.random.default_rng(0))
-        >>> picture.shape, len(figures)
+        >>> image, figures = compose_figures(np.random.default_rng(0))
+        >>> image.shape, len(figures)
         ((128, 192, 3), 2)
     """
-    picture = background(rng, SLOT[0] * FIGURES, SLOT[1])
-    figures = [draw_figure(rng, picture, k * SLOT[0]) for k in range(FIGURES)]
-    return np.rint(np.clip(picture, 0, 255)).astype(np.uint8), figures
+    image = background(rng, SLOT[0] * FIGURES, SLOT[1])
+    figures = [draw_figure(rng, image, k * SLOT[0]) for k in range(FIGURES)]
+    return np.rint(np.clip(image, 0, 255)).astype(np.uint8), figures
 
 
 def write_figures(root: Path, seed: int = 0) -> dict[str, int]:
@@ -214,7 +214,7 @@ def write_figures(root: Path, seed: int = 0) -> dict[str, int]:
         seed: Seed of the figures.
 
     Returns:
-        Number of pictures by split.
+        Number of images by split.
     """
     from PIL import Image
 
@@ -232,10 +232,10 @@ def write_figures(root: Path, seed: int = 0) -> dict[str, int]:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for image_id in range(1, count + 1):
-            picture, figures = compose_figures(rng)
+            image, figures = compose_figures(rng)
             name = f'{image_id:06d}.png'
-            Image.fromarray(picture).save(root / split / name)
-            height, width = picture.shape[:2]
+            Image.fromarray(image).save(root / split / name)
+            height, width = image.shape[:2]
             images.append({'id': image_id, 'file_name': name, 'width': width, 'height': height})
             for figure in figures:
                 annotations.append(_annotation(len(annotations) + 1, image_id, figure))

@@ -1,4 +1,4 @@
-"""Augmentations of the quickstart's own pictures."""
+"""Augmentations of the quickstart's own images."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class OnTexture:
     pre-training starts ahead there.
 
     Args:
-        prob: Share of the pictures that are changed.
+        prob: Share of the images that are changed.
         distance: Least distance of the luminances of ink and ground, see
             :func:`~bocb_mm.datasets.backgrounds.contrasting`.
 
     Example:
-        >>> picture = np.zeros((32, 32, 3), np.uint8)
-        >>> bool(OnTexture(prob=1.0)({'img': picture})['img'].any())
+        >>> image = np.zeros((32, 32, 3), np.uint8)
+        >>> bool(OnTexture(prob=1.0)({'img': image})['img'].any())
         True
     """
 

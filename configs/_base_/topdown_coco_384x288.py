@@ -1,4 +1,4 @@
-# The paper's other picture size of top-down pose (A.2): 384x288 with heat maps of 96x72, sigma 3 as in
+# The paper's other image size of top-down pose (A.2): 384x288 with heat maps of 96x72, sigma 3 as in
 # mmpose. Recorded as a data set of its own, so that no column of a table mixes the two sizes.
 _base_ = './topdown_coco_256x192.py'
 dataset_name = 'coco-384x288'

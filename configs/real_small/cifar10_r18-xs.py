@@ -1,4 +1,4 @@
-# Pre-training on 10,000 real pictures of CIFAR-10, enlarged to 64x64 because the network that
+# Pre-training on 10,000 real images of CIFAR-10, enlarged to 64x64 because the network that
 # detects and finds keypoints later reduces its input by 32.
 _base_ = '../_base_/runtime.py'
 default_scope = 'mmpretrain'

@@ -1,4 +1,4 @@
-# RetinaNet on BCCD (red cells, white cells, platelets), pictures at three quarters of their size.
+# RetinaNet on BCCD (red cells, white cells, platelets), images at three quarters of their size.
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     '../_base_/runtime.py',

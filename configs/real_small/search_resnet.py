@@ -1,5 +1,5 @@
-# The search of docs/search.md, classical network: pictures of CIFAR-10 at their own 32 x 32, and as
-# many iterations of 100 pictures as half a minute on one core allows.
+# The search of docs/search.md, classical network: images of CIFAR-10 at their own 32 x 32, and as
+# many iterations of 100 images as half a minute on one core allows.
 _base_ = './cifar10_r18-xs.py'
 pad_and_flip = [
     dict(type='LoadImageFromFile'),

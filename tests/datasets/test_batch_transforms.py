@@ -43,8 +43,8 @@ def images(seed, n=2, height=32, width=32):
     return np.random.default_rng(seed).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
 
 
-def batch(pictures):
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+def batch(shown):
+    return torch.from_numpy(shown).permute(0, 3, 1, 2)
 
 
 @given(
@@ -54,10 +54,10 @@ def batch(pictures):
 @settings(max_examples=60, deadline=None)
 def test_a_box_is_enlarged_as_pillow_does(seed, h, w, top, left, scale):
     assume(not (h > scale[0] and w < scale[1]))  # there alone Pillow does the columns first
-    pictures = images(seed, height=48, width=48)
-    found = FixedBoxes((top, left, h, w), scale=scale)(batch(pictures), None)
-    for one, picture in zip(found, pictures):
-        cut = mmcv.imcrop(picture, np.array([left, top, left + w - 1, top + h - 1]))
+    shown = images(seed, height=48, width=48)
+    found = FixedBoxes((top, left, h, w), scale=scale)(batch(shown), None)
+    for one, image in zip(found, shown):
+        cut = mmcv.imcrop(image, np.array([left, top, left + w - 1, top + h - 1]))
         told = mmcv.imresize(cut, scale[::-1], **CUBIC).astype(float)
         apart = np.abs(one.permute(1, 2, 0).numpy() - told)
         # Pillow's weights are whole multiples of 2^-22: a value halfway between two levels may
@@ -66,10 +66,10 @@ def test_a_box_is_enlarged_as_pillow_does(seed, h, w, top, left, scale):
 
 
 def test_autocast_does_not_coarsen_grey_levels():
-    pictures, crop = batch(images(0)), FixedBoxes((3, 5, 20, 24), scale=64)
-    plain = crop(pictures, None)
+    shown, crop = batch(images(0)), FixedBoxes((3, 5, 20, 24), scale=64)
+    plain = crop(shown, None)
     with torch.autocast('cpu', torch.bfloat16):
-        assert torch.equal(crop(pictures, None), plain)
+        assert torch.equal(crop(shown, None), plain)
 
 
 @pytest.mark.parametrize('height, width', [(32, 32), (16, 64), (64, 16)])
@@ -77,8 +77,8 @@ def test_boxes_are_drawn_as_the_workers_draw_them(height, width, theirs):
     n = 4000
     worker = theirs.RandomResizedCrop(scale=224, **CUBIC)
     np.random.seed(0)
-    picture = np.zeros((height, width, 3), np.uint8)
-    drawn = np.array([worker.rand_crop_params(picture) for _ in range(n)]).T
+    image = np.zeros((height, width, 3), np.uint8)
+    drawn = np.array([worker.rand_crop_params(image) for _ in range(n)]).T
     ours = BatchRandomResizedCrop(224).boxes(n, height, width, np.random.default_rng(1))
     _same_boxes(ours, drawn)
 

@@ -71,8 +71,8 @@ def test_enlarging_keeps_ink_in_range(row, width, height):
 @given(seeds)
 @settings(max_examples=40, deadline=None)
 def test_scene_boxes_are_the_tight_boxes_of_the_ink(scans, seed):
-    picture, objects, numbers = scenes.compose_scene(np.random.default_rng(seed), scans[0])
-    assert picture.shape == (128, 128, 3) and picture.dtype == np.uint8
+    image, objects, numbers = scenes.compose_scene(np.random.default_rng(seed), scans[0])
+    assert image.shape == (128, 128, 3) and image.dtype == np.uint8
     # Fewer than three where no place was found for a third.
     assert 1 <= len(objects) <= scenes.DIGITS_A_SCENE[1]
     for k, (label, (x, y, w, h)) in enumerate(objects, start=1):
@@ -86,12 +86,12 @@ def test_scene_boxes_are_the_tight_boxes_of_the_ink(scans, seed):
 
 
 def test_the_ink_of_a_scene_differs_from_its_ground(scans):
-    """The digit is in the picture where the box says, not only in the annotation."""
+    """The digit is in the image where the box says, not only in the annotation."""
     for seed in range(10):
         rng = np.random.default_rng(seed)
         ground = background(np.random.default_rng(seed), 128, 128)
-        picture, _, numbers = scenes.compose_scene(rng, scans[0])
-        change = np.abs(picture.astype(float) - ground).max(axis=2)
+        image, _, numbers = scenes.compose_scene(rng, scans[0])
+        change = np.abs(image.astype(float) - ground).max(axis=2)
         assert change[numbers == 0].max() <= 0.5  # rounding
         assert np.median(change[numbers > 0]) > 20
 
@@ -100,8 +100,8 @@ def test_the_ink_of_a_scene_differs_from_its_ground(scans):
 @settings(max_examples=25, deadline=None)
 def test_figures_lie_within_their_slots_with_exact_boxes(seed):
     rng = np.random.default_rng(seed)
-    picture, drawn = stick_figures.compose_figures(rng)
-    assert picture.shape == (128, 192, 3)
+    image, drawn = stick_figures.compose_figures(rng)
+    assert image.shape == (128, 192, 3)
     width, height = stick_figures.SLOT
     for slot, figure in enumerate(drawn):
         x, y, w, h = figure.box
@@ -114,7 +114,7 @@ def test_figures_lie_within_their_slots_with_exact_boxes(seed):
 @given(seeds)
 @settings(max_examples=50, deadline=None)
 def test_figures_face_the_viewer(seed):
-    """Left parts stand on the right of the picture, so a flip must swap the pairs."""
+    """Left parts stand on the right of the image, so a flip must swap the pairs."""
     pose = dict(
         zip(stick_figures.KEYPOINTS, stick_figures.random_pose(np.random.default_rng(seed)))
     )
@@ -126,8 +126,8 @@ def test_keypoints_are_where_the_drawing_is():
     """The ground is repainted at every keypoint (compared with the bare background)."""
     for seed in range(10):
         ground = background(np.random.default_rng(seed), 192, 128)
-        picture, drawn = stick_figures.compose_figures(np.random.default_rng(seed))
-        change = np.abs(picture.astype(float) - ground).max(axis=2)
+        image, drawn = stick_figures.compose_figures(np.random.default_rng(seed))
+        change = np.abs(image.astype(float) - ground).max(axis=2)
         at = np.concatenate([f.keypoints for f in drawn]).astype(int)
         assert np.mean(change[at[:, 1], at[:, 0]] > 10) > 0.95
 

@@ -27,12 +27,12 @@ def pipeline(*transforms):
     return Compose([TRANSFORMS.build(t) for t in (*transforms, dict(type='PackInputs'))])
 
 
-def through(pre, transforms, picture, n, label=3):
-    """``n`` passes of one picture through the workers' transforms and the preprocessor."""
+def through(pre, transforms, image, n, label=3):
+    """``n`` passes of one image through the workers' transforms and the preprocessor."""
     from mmengine.dataset import default_collate
 
     worker = pipeline(*transforms)
-    data = default_collate([worker({'img': picture.copy(), 'gt_label': label}) for _ in range(n)])
+    data = default_collate([worker({'img': image.copy(), 'gt_label': label}) for _ in range(n)])
     return pre(data, training=True)
 
 
@@ -40,13 +40,13 @@ def through(pre, transforms, picture, n, label=3):
 def test_workers_and_device_give_the_same_distribution():
     from bocb_mm.config.augment import split
 
-    n, picture = 3000, np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    n, image = 3000, np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     np.random.seed(0)
     whole = [CROP, FLIP, ERASE]
-    theirs = through(build(type='ClsDataPreprocessor', **COLOURS), whole, picture, n)['inputs']
+    theirs = through(build(type='ClsDataPreprocessor', **COLOURS), whole, image, n)['inputs']
     stay, moved = split([*whole, dict(type='PackInputs')], 'CIFAR100')
     assert [t['type'] for t in stay] == ['RandomFlip', 'PackInputs']
-    ours = through(build(type=KIND, batch_transforms=moved, **COLOURS), stay[:-1], picture, n)[
+    ours = through(build(type=KIND, batch_transforms=moved, **COLOURS), stay[:-1], image, n)[
         'inputs'
     ]
     assert ours.shape == theirs.shape == (n, 3, 40, 40) and ours.dtype == theirs.dtype
@@ -87,7 +87,7 @@ def test_mixup_and_cutmix_follow_on_the_device():
             40,
             40,
         )
-        # A blank picture stays blank when cropped: its mean tells its share in the mixture.
+        # A blank image stays blank when cropped: its mean tells its share in the mixture.
         share = ((out['inputs'].mean((2, 3)) - low) / (high - low)).mean(1)
         assert torch.allclose(share, scores[:, 1], atol=1e-5)
         mixed += bool(0.01 < share[0] < 0.99)

@@ -10,20 +10,20 @@ from bocb_mm.datasets.transforms import OnTexture
 
 
 def square():
-    picture = np.zeros((32, 32, 3), np.uint8)
-    picture[8:24, 8:24] = 255
-    return picture
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[8:24, 8:24] = 255
+    return image
 
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=30, deadline=None)
 def test_full_ink_has_one_colour_and_stands_out(seed):
     np.random.seed(seed)
-    picture = OnTexture(prob=1.0, distance=80.0)({'img': square()})['img']
-    assert picture.dtype == np.uint8 and picture.shape == (32, 32, 3)
-    inside = picture[8:24, 8:24].reshape(-1, 3)
+    image = OnTexture(prob=1.0, distance=80.0)({'img': square()})['img']
+    assert image.dtype == np.uint8 and image.shape == (32, 32, 3)
+    inside = image[8:24, 8:24].reshape(-1, 3)
     assert np.ptp(inside, axis=0).max() == 0
-    outside = picture[square()[..., 0] == 0]
+    outside = image[square()[..., 0] == 0]
     # The distance is to the mean of the whole ground, of which 3/4 lie outside the ink.
     assert abs((inside[0] - outside.mean(axis=0)) @ LUMINANCE) > 40
 

@@ -1,6 +1,6 @@
 """Throughput and memory of our own networks against the same networks written the plain way.
 
-    OMP_NUM_THREADS=1 python tools/benchmarks/backbones.py    # pictures a second, at 224x224
+    OMP_NUM_THREADS=1 python tools/benchmarks/backbones.py    # images a second, at 224x224
     python tools/benchmarks/backbones.py --memory 800x1333    # peak memory of one forward
 
 The plain way is what the official modules do with torch's operators: every branch a convolution of
@@ -136,7 +136,7 @@ def train(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def throughput(name: str, work: Callable[..., Any], x: Tensor, repeats: int) -> dict[str, float]:
-    """Pictures per CPU second of both forms, the best of ``repeats`` turns taken alternately."""
+    """Images per CPU second of both forms, the best of ``repeats`` turns taken alternately."""
     net, best = build(name), {'ours': float('inf'), 'plain': float('inf')}
     for turn in range(repeats + 1):
         for form in best:
@@ -150,7 +150,7 @@ def throughput(name: str, work: Callable[..., Any], x: Tensor, repeats: int) -> 
 
 
 def peak_memory(name: str, form: str, size: tuple[int, int]) -> None:
-    """Print time and peak memory of one forward of one picture, run in a process of its own."""
+    """Print time and peak memory of one forward of one image, run in a process of its own."""
     net, x = build(name), torch.randn(1, 3, *size)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     start = time.process_time()
@@ -168,7 +168,7 @@ def main() -> None:
     global PAIRS
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('networks', nargs='*', default=list(NETWORKS), help='default: all three')
-    parser.add_argument('--size', type=int, default=224, help='side of the pictures')
+    parser.add_argument('--size', type=int, default=224, help='side of the images')
     parser.add_argument('--batch', type=int, default=4)
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--pairs', action='store_true', help='position MLP on every pair of pixels')

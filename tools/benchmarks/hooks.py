@@ -31,17 +31,17 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 
-class Pictures(Dataset):
-    """Random pictures, one batch of them over and over."""
+class Images(Dataset):
+    """Random images, one batch of them over and over."""
 
     def __len__(self) -> int:
         return 4096
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return PICTURE, index % 10
+        return IMAGE, index % 10
 
 
-PICTURE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 class Classifier(BaseModel):
@@ -73,7 +73,7 @@ def started(name: str, work_dir: str, ours: bool) -> Runner:
         Classifier(name),
         work_dir,
         train_dataloader={
-            'dataset': Pictures(),
+            'dataset': Images(),
             'sampler': {'type': 'DefaultSampler', 'shuffle': True},
             'batch_size': 16,
             'num_workers': 0,
@@ -183,7 +183,7 @@ def main() -> None:
 
 | | stock mmengine | with ours | |
 |---|---|---|---|
-| an iteration (ResNet-18, 16 pictures of 32x32), ms of CPU | {stock * 1e3:.2f} | \
+| an iteration (ResNet-18, 16 images of 32x32), ms of CPU | {stock * 1e3:.2f} | \
 {(stock + difference) * 1e3:.2f} | {difference / stock:+.2%} |
 | saving a checkpoint of ResNet-50 with momentum ({save['megabytes']:.0f} MB), ms | \
 {save['stock'] * 1e3:.0f} | {save['ours'] * 1e3:.0f}, of which fsync {save['fsync'] * 1e3:.0f} | \

@@ -1,5 +1,5 @@
 # CIFAR-100: batch 100 (Table A3), and what its recipes choose from. Table A1 trains a network on
-# pictures of 32 x 32 or, enlarged by cubic interpolation, of 224 x 224.
+# images of 32 x 32 or, enlarged by cubic interpolation, of 224 x 224.
 _base_ = ['mmpretrain::_base_/datasets/cifar100_bs16.py', './augmentations.py']
 gamma = 3  # threshold of eq. 1 on CIFAR-100 (A.1)
 data_root_variable = 'BOCB_DATA_ROOT'
@@ -13,7 +13,7 @@ crop_and_flip_224 = [
     flip,
 ]
 test_pipeline_32 = [dict(type='PackInputs')]
-test_pipeline_224 = [  # crop ratio 1: the whole picture
+test_pipeline_224 = [  # crop ratio 1: the whole image
     dict(type='Resize', scale=224, backend='pillow', interpolation='bicubic'),
     dict(type='PackInputs'),
 ]

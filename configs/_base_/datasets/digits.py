@@ -16,7 +16,7 @@ train_pipeline = [
 ]
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 
-# No worker processes: a picture takes well under a millisecond, handing it over takes longer.
+# No worker processes: a image takes well under a millisecond, handing it over takes longer.
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,

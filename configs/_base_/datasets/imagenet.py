@@ -11,7 +11,7 @@ crop_and_flip = [
     dict(type='RandomResizedCrop', scale=224, **bicubic),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
 ]
-# Both fill with the data set's mean, in the order of channels of a loaded picture, which is BGR.
+# Both fill with the data set's mean, in the order of channels of a loaded image, which is BGR.
 rand_augment = dict(hparams=dict(pad_val=[104, 116, 124]))
 random_erasing = dict(fill_color=[103.53, 116.28, 123.675], fill_std=[57.375, 57.12, 58.395])
 

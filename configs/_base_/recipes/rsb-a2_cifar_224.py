@@ -1,4 +1,4 @@
-# Table A3, "RSB A2 / CIFAR": the A2 recipe on pictures enlarged to 224 x 224, batch 100, 200 epochs.
+# Table A3, "RSB A2 / CIFAR": the A2 recipe on images enlarged to 224 x 224, batch 100, 200 epochs.
 _base_ = [
     '../datasets/cifar100.py',
     'mmpretrain::_base_/default_runtime.py',

@@ -1,4 +1,4 @@
-# Table A3, "RSB A3 / IN-1K": A2 for 100 epochs on pictures of 160 x 160 (tested at 224), with rate
+# Table A3, "RSB A3 / IN-1K": A2 for 100 epochs on images of 160 x 160 (tested at 224), with rate
 # 8e-3, RandAugment 6 and neither repeated augmentation nor stochastic depth. mmpretrain 1.2.0's config
 # of that name trains at 224.
 _base_ = './rsb-a2.py'
