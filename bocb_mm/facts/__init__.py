@@ -53,6 +53,23 @@ class Default:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """A training schedule that rates are quoted for: a row of ``recipes.csv``.
+
+    Attributes:
+        batch: Global batch size.
+        sgd_lr: Rate of SGD with momentum under it.
+        adamw_lr: Rate of AdamW under it. Both anchor the rates of the optimizers without a source.
+        note: Where the two come from.
+    """
+
+    batch: int
+    sgd_lr: float
+    adamw_lr: float
+    note: str
+
+
+@dataclass(frozen=True)
 class Optimizer:
     """A row of ``optimizers.csv``; the attributes are those of the optimizer catalog's rows.
 
@@ -149,6 +166,9 @@ _READERS: dict[str, Callable[[str], Any]] = {
     'aliases': lambda text: tuple(text.split()),
     'ratio': float,
     'lr': float,
+    'sgd_lr': float,
+    'adamw_lr': float,
+    'batch': int,
     'weight_decay': float,
     'input_size': int,
     'fixed': _settings,
@@ -157,7 +177,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 
 
 def _rows(file_name: str) -> Iterator[dict[str, Any]]:
-    with (resources.files(__name__) / file_name).open(encoding='utf-8') as file:
+    with (resources.files('bocb_mm.facts') / file_name).open(encoding='utf-8') as file:
         for row in csv.DictReader(file):
             yield {k: _READERS.get(k, str)(v) for k, v in row.items()}
 
@@ -173,6 +193,33 @@ DEFAULTS: dict[tuple[str, str], Default] = {
     (r.pop('optimizer'), r.pop('recipe')): Default(**r) for r in _rows('defaults.csv')
 }
 """Sourced rates and decays by optimizer and recipe (a task, or a schedule of classification)."""
+
+
+RECIPES: dict[str, Recipe] = {r.pop('name'): Recipe(**r) for r in _rows('recipes.csv')}
+"""Recipes of classification by name, and one for each other task."""
+
+DEFAULT_RECIPE = next(iter(RECIPES))
+"""The paper's CIFAR-100 schedule of 200 epochs."""
+
+
+def default(optimizer: str, recipe: str = DEFAULT_RECIPE) -> Default:
+    """Rate and decay to start from: a sourced one, else extrapolated from SGD's or AdamW's.
+
+    Args:
+        optimizer: A name in :data:`OPTIMIZERS`.
+        recipe: A name in :data:`RECIPES`.
+
+    Example:
+        >>> default('AdamW', 'detection').source, default('LION').lr
+        ('mmdet RetinaNet (RSB R-50, Swin, ConvNeXt)', 0.0002)
+    """
+    sourced = DEFAULTS.get((optimizer, recipe))
+    if sourced is not None:
+        return sourced
+    row, schedule = OPTIMIZERS[optimizer], RECIPES[recipe]
+    base = {'SGD': schedule.sgd_lr, 'AdamW': schedule.adamw_lr}.get(row.anchor, 1.0)
+    lr = float(f'{base * row.ratio:.6g}')
+    return Default(lr, row.weight_decay, f'extrapolated: {row.why}', sourced=False)
 
 
 def find_optimizer(name: str) -> Optimizer | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from bocb_mm import facts
 from bocb_mm.errors import unknown_name
 from bocb_mm.facts import OPTIMIZER_CATEGORIES, Default
 
@@ -25,42 +25,7 @@ DECAYS = {
 TASKS = ('classification', 'detection', 'pose')
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A training schedule that rates are quoted for.
-
-    Attributes:
-        batch: Global batch size.
-        sgd_lr: Rate of SGD with momentum under it.
-        adamw_lr: Rate of AdamW under it. Both anchor the rates of the optimizers without a source.
-        note: Where the two come from.
-    """
-
-    batch: int
-    sgd_lr: float
-    adamw_lr: float
-    note: str
-
-
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {
-        'pytorch-cifar': Recipe(100, 0.1, 1e-3, 'Table A3; openmixup CIFAR-100'),
-        'deit-cifar': Recipe(100, 0.1, 1e-3, 'Table A3'),
-        'convnext-cifar': Recipe(100, 0.1, 1e-3, 'Table A3'),
-        'rsb-a2-cifar': Recipe(100, 0.1, 1e-3, 'Table A3'),
-        'pytorch': Recipe(256, 0.1, 2.5e-4, 'Table A3; AdamW 5e-4 * batch / 512 (mmpretrain)'),
-        'deit': Recipe(1024, 0.4, 1e-3, 'Table A3; SGD scaled with the batch'),
-        'convnext': Recipe(4096, 1.6, 4e-3, 'AdamW 4e-3 @ 4096 (mmpretrain convnext)'),
-        'rsb-a1': Recipe(2048, 0.8, 2e-3, 'both scaled with the batch'),
-        'rsb-a2': Recipe(2048, 0.8, 2e-3, 'both scaled with the batch'),
-        'rsb-a3': Recipe(2048, 0.8, 2e-3, 'both scaled with the batch'),
-        'detection': Recipe(16, 0.01, 1e-4, 'mmdet RetinaNet R-50 and RSB R-50'),
-        'pose': Recipe(512, 0.05, 5e-4, 'mmpose top-down; SGD 100x AdamW as in detection'),
-    }
-)
-"""Recipes of classification by name, and one for each other task. The first one is the default."""
-
-DEFAULT_RECIPE = 'pytorch-cifar'
+RECIPES, DEFAULT_RECIPE = facts.RECIPES, facts.DEFAULT_RECIPE
 
 
 @dataclass(frozen=True)
@@ -120,13 +85,7 @@ class OptimizerSpec:
             >>> get_spec('AdamW').default('detection').source
             'mmdet RetinaNet (RSB R-50, Swin, ConvNeXt)'
         """
-        key = _recipe_key(task, recipe)
-        if key in self.sourced:
-            return self.sourced[key]
-        schedule = RECIPES[key]
-        base = {'SGD': schedule.sgd_lr, 'AdamW': schedule.adamw_lr}.get(self.anchor, 1.0)
-        lr = float(f'{base * self.ratio:.6g}')
-        return Default(lr, self.weight_decay, f'extrapolated: {self.why}', sourced=False)
+        return facts.default(self.name, _recipe_key(task, recipe))
 
     def defaults_for(self, task: str, recipe: str | None = None) -> dict[str, Any]:
         """Arguments to build the optimizer with: ``lr``, ``weight_decay`` and the fixed settings.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bocb_mm.report import coupling, stats
-from bocb_mm.report.load import ResultTable
+from bocb_mm.report import stats, tuning
+from bocb_mm.report.coupling import Coupling
+from bocb_mm.report.model import ResultTable
 
 
 def ends(values: pd.Series) -> str:
@@ -31,7 +32,8 @@ def medians(table: ResultTable) -> str:
     """Of the violins: the medians, and where there are outliers."""
     far = stats.outliers(table.values).any()
     where = ', '.join(map(str, far.index[far])) or 'none'
-    return f'Medians {ends(stats.finite(table.values).median())}; backbones with outliers: {where}.'
+    middle = stats.finite(table.shown(table.values)).median()
+    return f'Medians {ends(middle)}; columns with outliers: {where}.'
 
 
 def failures(table: ResultTable) -> str:
@@ -44,10 +46,17 @@ def failures(table: ResultTable) -> str:
 
 def closest(table: ResultTable) -> str:
     """Of the performance profiles: who is most often within a point of the best."""
-    share = coupling.performance_profiles(table.values, [1.0])[1.0].dropna()
+    share = stats.performance_profiles(table.values, [1.0])[1.0].dropna()
     first = share.sort_values(ascending=False, kind='stable').head(3)
     shares = ', '.join(f'{optimizer} on {value:.0%}' for optimizer, value in first.items())
-    return f'Within one point of the best: {shares} of the backbones.'
+    return f'Within one point of the best: {shares} of the columns.'
+
+
+def shares(coupled: list[Coupling]) -> str:
+    """Of the coupling bars: the least and the most coupled column, and who stands out."""
+    sure = [c for found in coupled for c in found.beyond_chance]
+    share = pd.concat([found.columns['share'] for found in coupled])
+    return f'Shares {ends(share)}; beyond chance: {", ".join(sure) or "none"}.'
 
 
 def common_rate(table: ResultTable) -> str:
@@ -61,5 +70,5 @@ def common_rate(table: ResultTable) -> str:
 
 def easiest(table: ResultTable, tolerance: float) -> str:
     """Of the map of tuning ease: the hardest and the easiest pair."""
-    ease = coupling.tuning_ease(table.settings, tolerance)
+    ease = tuning.tuning_ease(table.settings, tolerance)
     return f'Shares {ends(ease.stack())}.'

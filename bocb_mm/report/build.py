@@ -2,71 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import os
 from pathlib import Path
 
 import pandas as pd
 
 from bocb_mm.errors import UserError
-from bocb_mm.report import coupling, figures, html, load, paper, ranking, records, stats, tables
-from bocb_mm.report.load import ResultTable
-from bocb_mm.report.records import Scan
-from bocb_mm.report.upkeep import Options
+from bocb_mm.report import (
+    coupling,
+    figures,
+    html,
+    intervals,
+    load,
+    paper,
+    ranking,
+    records,
+    stats,
+    tables,
+    tuning,
+)
+from bocb_mm.report.coupling import Coupling
+from bocb_mm.report.model import Options, Report, ResultTable
 from bocb_mm.runs.files import atomic_write_text
 
 
-@dataclass
-class Report:
-    """Everything a report shows, computed.
+def check_out(options: Options, out: Path) -> None:
+    """Refuse, before any work, an output directory that cannot take a report.
 
-    Attributes:
-        options: What it was made with.
-        scan: The runs, and the records that could not be read.
-        tables: Result tables: from runs, from CSV files, from the paper.
-        left_out: One line a run without a result.
-        rankings: Of the optimizers: by the runs, without any by the CSVs, else the paper's.
-        rankings_source: ``'runs'``, ``'csv'`` or ``'paper'``.
-        couplings: By name of table.
+    Raises:
+        UserError: It is no directory, cannot be written, or holds an input that a file of the
+            report would overwrite.
     """
+    there = next(p for p in (out, *out.absolute().parents) if p.exists() or p.is_symlink())
+    if not there.is_dir():
+        raise UserError(f'--out {out}: {there} is a file; name a directory')
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f'--out {out}: {there} cannot be written by you; name another directory')
+    for path in map(Path, options.csvs()):
+        homes = {path.absolute().parent, path.resolve().parent}
+        if any(home.resolve() == out.resolve() for home in homes):
+            raise UserError(
+                f'--out {out}: {path} lies in it, and a report overwrites no input; '
+                'name another directory'
+            )
 
-    options: Options
-    scan: Scan
-    tables: list[ResultTable]
-    left_out: list[str]
-    rankings: pd.DataFrame
-    rankings_source: str
-    couplings: dict[str, coupling.Coupling] = field(default_factory=dict)
 
-    def of(self, source: str) -> list[ResultTable]:
-        """The tables of one source."""
-        return [t for t in self.tables if t.source == source]
-
-
-def gather(
-    options: Options, cache: Path | None = None, found_runs: list[Path] | None = None
-) -> Report:
+def gather(options: Options) -> Report:
     """Read everything that ``options`` names and compute the statistics.
-
-    Args:
-        options: What to report on.
-        cache: See :func:`records.read_runs`.
-        found_runs: The run directories, where the caller has looked for them already.
 
     Raises:
         UserError: Nothing to report on, or an input that is no run directory and no table.
     """
-    csvs, directories = options.csvs(), found_runs
-    if directories is None:
-        directories = records.run_directories(options.roots())
+    if options.gamma is not None:
+        stats.check_gamma(options.gamma)
+    csvs = options.csvs()
+    directories = records.run_directories(options.roots())
     if not (csvs or directories or options.paper):
         where = ', '.join(options.paths) or 'nothing given'
         raise UserError(f'no run.json found ({where}); give run directories, CSV tables or --paper')
-    scan = records.read_runs(directories, cache, options.progress)
+    found = [load.table_from_csv(path, options.gamma, options.metric) for path in csvs]
+    scan = records.read_runs(directories, options.metric, options.progress)
     rows, left_out = load.tidy_runs(scan.runs, options.value)
-    found = load.tables_from_runs(rows, options.gamma)
-    for path in csvs:
-        found.append(load.table_from_csv(path, options.gamma))
+    found = load.tables_from_runs(rows, scan.runs, options.gamma) + found
     if options.paper:
         for table in found:
             load.add_reference(table)
@@ -84,38 +81,53 @@ def gather(
         ranks = ranking.rank_paper(options.weights)
     else:
         ranks = ranking.rank_runs(used, scan.runs, options.weights, options.cost)
-    couplings = {t.name: coupling.coupling(t.values, replicates(t)) for t in found}
+    couplings = {t.name: couplings_of(t) for t in found}
     return Report(options, scan, found, left_out, ranks, source, couplings)
 
 
 def _unique_names(found: list[ResultTable]) -> None:
-    seen: dict[str, int] = {}
+    """Give tables of one name numbers, whatever case a file system folds."""
+    seen: set[str] = set()
     for table in found:
-        seen[table.name] = seen.get(table.name, 0) + 1
-        if seen[table.name] > 1:
-            table.name += f'_{seen[table.name]}'
+        name, count = table.name, 1
+        while table.name.lower() in seen:
+            count += 1
+            table.name = f'{name}_{count}'
+        seen.add(table.name.lower())
 
 
-def replicates(table: ResultTable) -> dict[tuple[str, str], list[float]]:
-    """Results of the single seeds of a table's cells."""
-    return {(c.optimizer, c.column): c.seed_values for c in table.cells.itertuples()}
+def couplings_of(table: ResultTable) -> list[Coupling]:
+    """The coupling of each task and metric of a table."""
+    seeds, found = table.replicates(), []
+    for group, columns in table.groups().items():
+        values = table.values[columns]
+        found.append(
+            coupling.sensitivity(coupling.coupling(values, seeds, group=group), values, seeds)
+        )
+    return found
 
 
 def write(report: Report, out: Path) -> list[Path]:
-    """Write every file of the report below ``out`` and return their paths."""
+    """Write every file of the report below ``out`` and return their paths.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        return _write(report, out)
     except OSError as error:
-        raise UserError(f'--out {out}: cannot be made ({error.strerror})') from None
-    wanted = list(figures.figures(report, report.left_out)) if report.options.figures else []
-    with figures.rendered(wanted) as pictures:  # other processes draw while this one writes
-        written = _texts(report)
-        for name, text in written.items():
-            atomic_write_text(out / name, text)
-        data = html.cell_data(report)
-        drawn, drawings = _draw(wanted, pictures, out / 'figures', report.options.progress)
-    page = html.page(report, data, drawn, [*report.scan.broken, *report.left_out])
-    atomic_write_text(out / 'report.html', page)
+        where = error.filename or out
+        raise UserError(f'--out {out}: {where} cannot be written ({error.strerror})') from None
+
+
+def _write(report: Report, out: Path) -> list[Path]:
+    out.mkdir(parents=True, exist_ok=True)
+    written = _texts(report)
+    for name, text in written.items():
+        atomic_write_text(out / name, text)
+    drawn, drawings = _draw(report, out / 'figures')
+    problems = [*report.scan.broken, *report.left_out]
+    atomic_write_text(out / 'report.html', html.page(report, drawn, problems))
     return [*(out / name for name in written), *drawings, out / 'report.html']
 
 
@@ -135,18 +147,14 @@ def _texts(report: Report) -> dict[str, str]:
     return written
 
 
-def _draw(
-    wanted: list[figures.Figure],
-    pictures: Iterator[tuple[bytes, bytes]],
-    folder: Path,
-    progress: bool,
-) -> tuple[list[tuple[figures.Figure, bytes]], list[Path]]:
-    """Write the pictures of every figure; the SVG of each for the page, and the files written."""
+def _draw(report: Report, folder: Path) -> tuple[list[tuple[figures.Figure, bytes]], list[Path]]:
+    """Write the images of every figure; the SVG of each for the page, and the files written."""
+    wanted = list(figures.figures(report, report.left_out)) if report.options.figures else []
     drawn, files = [], []
     if wanted:
         folder.mkdir(exist_ok=True)
-    for figure in records.bar(wanted, 'drawing', progress, few=12):
-        svg, png = next(pictures)
+    for figure in records.bar(wanted, 'drawing', report.options.progress, few=12):
+        svg, png = figures.render(figure)
         for suffix, content in (('svg', svg), ('png', png)):
             path = folder / f'{figure.name}.{suffix}'
             path.write_bytes(content)
@@ -155,30 +163,35 @@ def _draw(
     return drawn, files
 
 
-def _table_files(table: ResultTable, coupled: coupling.Coupling) -> dict[str, str]:
+def _table_files(table: ResultTable, coupled: list[Coupling]) -> dict[str, str]:
     """Name to content of the files of one table."""
     name, csv_text = table.name, tables.csv_text
-    statistics = table.statistics
-    whole = pd.DataFrame(
-        [[coupled.share, coupled.p_value, float('nan')]], ['(table)'], coupled.columns.columns
-    )
+    failed = stats.failures(table.values, table.gamma)
+    spread = intervals.stability_intervals(table.values, table.replicates())
+    for column in table.errors:
+        failed.loc[failed['column'] == column, ['value', 'threshold']] *= -1
+        if column in spread.index:
+            low, high = spread.loc[column, ['mean_low', 'mean_high']]
+            spread.loc[column, ['mean_low', 'mean_high']] = -high, -low
     files = {
-        f'{name}.csv': csv_text(table.values),
+        f'{name}.csv': csv_text(table.shown(table.values)),
         f'{name}.md': tables.markdown(table),
         f'{name}.tex': tables.latex(table),
-        f'{name}_stats.csv': csv_text(statistics),
-        f'{name}_failed.csv': csv_text(stats.failures(table.values, table.gamma), index=False),
+        f'{name}_stats.csv': csv_text(table.statistics),
+        f'{name}_failed.csv': csv_text(failed, index=False),
         f'{name}_cells.csv': csv_text(tables.cells_frame(table), index=False),
-        f'{name}_coupling.csv': csv_text(pd.concat([whole, coupled.columns]).rename_axis('column')),
+        f'{name}_coupling.csv': csv_text(tables.coupling_frame(coupled)),
     }
-    intervals = coupling.stability_intervals(table.values, replicates(table))
-    if len(intervals):
-        files[f'{name}_intervals.csv'] = csv_text(intervals)
+    left_out = [c.left_out.assign(group=c.group) for c in coupled if len(c.left_out)]
+    if left_out:
+        files[f'{name}_sensitivity.csv'] = csv_text(pd.concat(left_out))
+    if len(spread):
+        files[f'{name}_intervals.csv'] = csv_text(spread)
     if table.source == 'runs':
-        ease = coupling.tuning_ease(table.settings)
+        ease = tuning.tuning_ease(table.settings)
         if ease.notna().any().any():
             files[f'{name}_tuning.csv'] = csv_text(ease)
     if table.source == 'paper' and name.startswith('table1_cifar100'):
-        printed = paper.printed_against_table(statistics)
+        printed = paper.printed_against_table(table.statistics)
         files[f'{name}_printed.csv'] = csv_text(printed)
     return files

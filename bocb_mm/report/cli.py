@@ -6,15 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bocb_mm.errors import one_line_errors
-
-if TYPE_CHECKING:
-    from bocb_mm.report.upkeep import Options
-
-# As in stats.WEIGHTS, which would import pandas: an unchanged report is found without.
-ASPECTS = ('performance', 'hyperparameter', 'bocb', 'computation')
+from bocb_mm.report import build, recommend, stats
+from bocb_mm.report.model import Options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,6 +28,12 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument('--out', metavar='DIR', help='where the files go')
     found.add_argument(
         '--gamma', type=float, help="eq. 1's threshold in points (default 3; ImageNet 1)"
+    )
+    found.add_argument(
+        '--metric',
+        default='',
+        metavar='NAME',
+        help='what runs count by, in place of the metric each was recorded with, e.g. coco/AP50',
     )
     found.add_argument(
         '--value', choices=('best', 'last'), default='best', help='which evaluation of a run counts'
@@ -58,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         help='a setting within this share of the best counts as good (tuning ease; default 1)',
     )
     found.add_argument('--no-figures', action='store_true', help='tables and the page only')
-    found.add_argument('--no-cache', action='store_true', help='read every run again')
+    found.add_argument('--no-cache', action='store_true', help=argparse.SUPPRESS)
     found.add_argument('--quiet', action='store_true', help='no progress bar')
     found.add_argument('--recommend', metavar='BACKBONE', help='three optimizers to try on it')
     found.add_argument(
@@ -73,14 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     if not args.out and not args.recommend:
         parser().error('--out DIR is needed (or --recommend BACKBONE)')
-    from bocb_mm.report import records, upkeep
-
-    options = upkeep.Options(
+    if args.no_cache:
+        print('--no-cache: there is no cache any more; leave it out', file=sys.stderr)
+    options = Options(
         paths=tuple(args.paths),
         paper=args.paper,
         gamma=args.gamma,
         value=args.value,
-        weights=dict(zip(ASPECTS, args.weights)) if args.weights else None,
+        metric=args.metric,
+        weights=dict(zip(stats.WEIGHTS, args.weights)) if args.weights else None,
         cost=args.cost,
         tolerance=args.tolerance / 100,
         figures=not args.no_figures,
@@ -89,25 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.recommend:
         return _recommend(options, args.recommend, args.task)
     out = Path(args.out)
-    directories = records.run_directories(options.roots())
-    mark = upkeep.fingerprint(options, directories)
-    last = None if args.no_cache else upkeep.last_report(out, mark)
-    if last:
-        _say_skipped(last['broken'])
-        print(f'nothing changed: {last["tables"]} tables, {len(last["files"])} files in {out}')
-        return 1 if last['broken'] else 0
-
-    from bocb_mm.report import build
-
-    cache = None if args.no_cache else out / upkeep.CACHE_FILE
-    report = build.gather(options, cache, directories)
+    build.check_out(options, out)
+    report = build.gather(options)
     files = build.write(report, out)
-    broken = report.scan.broken
-    upkeep.clear(out, files)
-    upkeep.remember(out, mark, files, len(report.tables), broken)
-    _say_skipped(broken)
+    _say_skipped(report.scan.broken)
     print(f'{len(report.tables)} tables, {len(files)} files in {out}; open {out / "report.html"}')
-    return 1 if broken else 0
+    return 1 if report.scan.broken else 0
 
 
 def _say_skipped(broken: list[str]) -> None:
@@ -117,11 +106,13 @@ def _say_skipped(broken: list[str]) -> None:
 
 def _recommend(options: Options, backbone: str, task: str) -> int:
     """Print which optimizers to try on ``backbone``."""
-    from bocb_mm.report import build, recommend
-
     found = build.gather(options) if options.paths else None
     advice, basis = recommend.recommend(found.tables if found else [], backbone, task)
     print(recommend.as_text(advice, basis, backbone, task))
     broken = found.scan.broken if found else []
     _say_skipped(broken)
     return 1 if broken else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,36 +1,59 @@
-"""Beyond the paper: how much of a table is coupling, and how sure its numbers are.
+"""Beyond the paper: how much of a table is coupling, and whether that is beyond chance.
 
 The paper calls a backbone coupled by looking at a violin. Here it is a share of variance with a
-p-value; means of several seeds get bootstrap intervals; optimizers get performance profiles.
+p-value, tested among results of one task and metric, and what becomes of it when an optimizer is
+left out.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from bocb_mm.report import stats
 
+# Corrected p-values below this are called beyond chance.
+LEVEL = 0.05
+
 
 @dataclass(frozen=True)
 class Coupling:
-    """The coupling of a table and of each of its columns.
+    """The coupling of the results of one task, and of each of their columns.
 
     Attributes:
+        group: Task and metric in words.
         share: Interaction's share of what the choice of the optimizer moves, from 0 to 1.
-        p_value: Of the table; see :func:`coupling` for the null hypothesis.
-        columns: Index ``column``; ``share, p_value, p_holm`` (Holm's correction over the columns).
+        p_value: Of all columns together; see :func:`coupling` for the null hypothesis.
+        columns: Index ``column``; ``share, p_value, p_holm`` (Holm's correction over the columns),
+            and from :func:`sensitivity` ``p_low, p_high``.
         method: The test that was made, in words.
+        left_out: From :func:`sensitivity`: index ``left_out`` (an optimizer, or two), ``n`` (1 or
+            2), ``share, p_value, beyond_chance`` (columns, separated by ``; ``).
     """
 
+    group: str
     share: float
     p_value: float
     columns: pd.DataFrame
     method: str
+    left_out: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def p_range(self) -> tuple[float, float]:
+        """Smallest and largest p-value of all columns with one optimizer left out."""
+        if not len(self.left_out):
+            return np.nan, np.nan
+        p_values = self.left_out.loc[self.left_out['n'] == 1, 'p_value']
+        return float(p_values.min()), float(p_values.max())
+
+    @property
+    def beyond_chance(self) -> list[str]:
+        """The columns that are coupled beyond chance, corrected for their number."""
+        held = self.columns['p_holm'] < LEVEL
+        return [str(c) for c in self.columns.index[held]]
 
 
 def coupling(
@@ -38,8 +61,12 @@ def coupling(
     replicates: Mapping[tuple[str, str], Sequence[float]] | None = None,
     n_permutations: int = 999,
     seed: int = 0,
+    group: str = '',
 ) -> Coupling:
     r"""Interaction of backbone and optimizer in a two-way layout, with permutation tests.
+
+    The columns must be of one task and metric: residuals of an AP that spans 30 points and of one
+    that spans 15 are not exchangeable.
 
     The additive fit ``r_ij = m + o_i + b_j + e_ij`` says what a table without coupling looks like.
     With ``SS_int = sum e_ij^2`` and ``SS_opt = sum o_i^2``, both over the cells that are there, the
@@ -62,6 +89,7 @@ def coupling(
         replicates: Results of the single seeds, by (optimizer, column); cells without stay single.
         n_permutations: Permutations; the smallest p-value is ``1 / (n_permutations + 1)``.
         seed: Of the permutations.
+        group: Task and metric in words.
 
     Returns:
         Shares and p-values; NaN where the table has fewer than 3 optimizers or 3 columns: with
@@ -74,13 +102,13 @@ def coupling(
         0.0
     """
     # Sorted, so that the order of rows and columns never moves a p-value by its random draw.
-    values = stats.punished(table).sort_index().sort_index(axis=1)
+    values = stats.diverged_as_worst(table).sort_index().sort_index(axis=1)
     values = values.dropna(axis=1, thresh=2).dropna(axis=0, thresh=1)
     if min(values.shape) < 3:
         blank = pd.DataFrame(
             np.nan, index=table.columns, columns=['share', 'p_value', 'p_holm']
         ).rename_axis('column')
-        return Coupling(np.nan, np.nan, blank, 'fewer than 3 optimizers or 3 backbones')
+        return Coupling(group, np.nan, np.nan, blank, 'fewer than 3 optimizers or 3 columns')
     rng = np.random.default_rng(seed)
     residuals, effects = _fit(values)
     share, by_column = _shares(residuals, effects)
@@ -96,7 +124,54 @@ def coupling(
         index=values.columns,
     )
     columns['p_holm'] = holm(columns['p_value'])
-    return Coupling(share, p_value, columns.reindex(table.columns).rename_axis('column'), method)
+    by_column = columns.reindex(table.columns).rename_axis('column')
+    return Coupling(group, share, p_value, by_column, method)
+
+
+def sensitivity(
+    found: Coupling,
+    table: pd.DataFrame,
+    replicates: Mapping[tuple[str, str], Sequence[float]] | None = None,
+    n_permutations: int = 999,
+) -> Coupling:
+    """What becomes of a coupling when each optimizer is left out in turn.
+
+    Also of it without the two that move the share most: a verdict that rests on two rows survives
+    the loss of either.
+
+    Args:
+        found: Of :func:`coupling` on the same table.
+        table: Results, rows optimizers, columns of one task.
+        replicates: Results of the single seeds, by (optimizer, column).
+        n_permutations: Permutations of each test.
+
+    Returns:
+        ``found`` with ``left_out``, and with the range of each column's p-value.
+    """
+    if np.isnan(found.share) or len(table) < 4:
+        return found
+
+    def without(*optimizers: object) -> Coupling:
+        return coupling(table.drop(index=list(optimizers)), replicates, n_permutations)
+
+    each = {optimizer: without(optimizer) for optimizer in table.index}
+    p_values = pd.DataFrame({o: c.columns['p_value'] for o, c in each.items()})
+    moved = {o: abs(c.share - found.share) for o, c in each.items() if not np.isnan(c.share)}
+    rows = {str(o): c for o, c in each.items()}
+    if len(table) > 4 and len(moved) > 1:
+        two = sorted(moved, key=lambda o: (-moved[o], str(o)))[:2]
+        rows[f'{two[0]} and {two[1]}'] = without(*two)
+    left_out = pd.DataFrame(
+        {
+            'n': [1] * len(each) + [2] * (len(rows) - len(each)),
+            'share': [c.share for c in rows.values()],
+            'p_value': [c.p_value for c in rows.values()],
+            'beyond_chance': ['; '.join(c.beyond_chance) for c in rows.values()],
+        },
+        index=pd.Index(rows, name='left_out'),
+    )
+    columns = found.columns.assign(p_low=p_values.min(axis=1), p_high=p_values.max(axis=1))
+    return replace(found, columns=columns, left_out=left_out)
 
 
 def _fit(values: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -193,14 +268,15 @@ def _column_test(residuals: np.ndarray, n: int, rng: np.random.Generator) -> np.
     if squares.max() < 1e-18:
         return np.full(residuals.shape[1], np.nan)
     observed = squares.sum(axis=0)
+    home = np.argsort(~there, axis=1, kind='stable')
     exceeded = np.zeros(residuals.shape[1])
-    for _ in range(n):
+    for m in _batches(n):
         # Only cells that are there change places, each with another of its row.
-        order = np.where(there, rng.random(residuals.shape), np.inf).argsort(axis=1)
-        home = np.argsort(~there, axis=1, kind='stable')
-        drawn = np.zeros_like(squares)
-        np.put_along_axis(drawn, home, np.take_along_axis(squares, order, axis=1), axis=1)
-        exceeded += drawn.sum(axis=0) >= observed - 1e-12
+        order = np.where(there, rng.random((m, *residuals.shape)), np.inf).argsort(axis=2)
+        drawn = np.zeros((m, *squares.shape))
+        moved = np.take_along_axis(squares[None], order, axis=2)
+        np.put_along_axis(drawn, np.broadcast_to(home, drawn.shape), moved, axis=2)
+        exceeded += (drawn.sum(axis=1) >= observed - 1e-12).sum(axis=0)
     return (exceeded + 1) / (n + 1)
 
 
@@ -228,143 +304,3 @@ def holm(p_values: pd.Series) -> pd.Series:
     factors = np.arange(len(known), 0, -1)
     corrected = np.minimum(np.maximum.accumulate(known.to_numpy() * factors), 1.0)
     return pd.Series(corrected, index=known.index).reindex(p_values.index)
-
-
-def bootstrap_interval(
-    values: Sequence[float], level: float = 0.95, n: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of a few seeds.
-
-    With three seeds it cannot reach beyond the smallest and the largest of them: read it as the
-    range of plausible means, not as a promise of ``level``.
-
-    Args:
-        values: Results of the seeds of one setting.
-        level: Confidence level.
-        n: Resamples.
-        seed: Of the resampling.
-
-    Returns:
-        Low and high end; NaN for fewer than two finite values.
-
-    Example:
-        >>> bootstrap_interval([75.0])
-        (nan, nan)
-    """
-    found = np.sort(np.asarray([v for v in values if np.isfinite(v)], float))
-    if len(found) < 2:
-        return float('nan'), float('nan')
-    rng = np.random.default_rng(seed)
-    means = rng.choice(found, (n, len(found))).mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def stability_intervals(
-    table: pd.DataFrame,
-    replicates: Mapping[tuple[str, str], Sequence[float]],
-    level: float = 0.95,
-    n: int = 500,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Bootstrap intervals of a column's mean, std and range: the seeds of every cell are redrawn.
-
-    Args:
-        table: Results, rows optimizers, columns backbones.
-        replicates: Results of the single seeds by (optimizer, column).
-        level: Confidence level.
-        n: Resamples.
-        seed: Of the resampling.
-
-    Returns:
-        Index ``column``; ``mean_low, mean_high, std_low, ...``; empty when no cell has two seeds.
-    """
-    rng = np.random.default_rng(seed)
-    drawn = np.repeat(table.to_numpy(float)[None], n, axis=0)
-    repeated = False
-    for (optimizer, column), values in sorted(replicates.items()):
-        found = np.sort([v for v in values if np.isfinite(v)])
-        if len(found) < 2 or optimizer not in table.index or column not in table.columns:
-            continue
-        if not np.isfinite(table.at[optimizer, column]):
-            continue
-        place = table.index.get_loc(optimizer), table.columns.get_loc(column)
-        drawn[:, place[0], place[1]] = rng.choice(found, (n, len(found))).mean(axis=1)
-        repeated = True
-    if not repeated:
-        return pd.DataFrame()
-    ends: dict[str, np.ndarray] = {}
-    for name, sample in _stability_of_each(drawn).items():
-        low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        ends |= {f'{name}_low': low, f'{name}_high': high}
-    return pd.DataFrame(ends, index=table.columns).rename_axis('column')
-
-
-def _stability_of_each(tables: np.ndarray) -> dict[str, np.ndarray]:
-    """:func:`stats.stability` of many tables (tables x rows x columns) in one go."""
-    lost = np.isinf(tables)
-    kept = np.where(lost, np.nan, tables)
-    worst = np.where(np.isnan(kept), np.inf, kept).argmin(axis=1)[:, None, :]
-    # Where a run diverged, that is the worst result, and no finite one goes.
-    left = np.where(lost.any(axis=1)[:, None], np.take_along_axis(kept, worst, axis=1), np.nan)
-    np.put_along_axis(kept, worst, left, axis=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', RuntimeWarning)  # a column without any result stays NaN
-        return {
-            'mean': np.nanmean(kept, axis=1),
-            'std': np.nanstd(kept, axis=1),
-            'range': np.nanmax(kept, axis=1) - np.nanmin(kept, axis=1),
-        }
-
-
-def performance_profiles(table: pd.DataFrame, distances: Sequence[float]) -> pd.DataFrame:
-    """Share of the backbones on which an optimizer is at most so far from the best.
-
-    After Dolan and More (2002) with differences in points in place of ratios. Missing results are
-    left out of an optimizer's share, diverged ones count as infinitely far.
-
-    Args:
-        table: Results, rows optimizers, columns backbones.
-        distances: Distances from the best, in the table's unit.
-
-    Returns:
-        Rows optimizers, columns ``distances``, values 0 to 1.
-
-    Example:
-        >>> import pandas as pd
-        >>> table = pd.DataFrame({'a': [80.0, 79.0], 'b': [70.0, 75.0]}, index=['SGD', 'Adam'])
-        >>> performance_profiles(table, [0, 1]).loc['Adam'].tolist()
-        [0.5, 1.0]
-    """
-    values = stats.finite(table)
-    gap = (values.max() - values).where(~stats.diverged(table), np.inf)
-    there = gap.notna().sum(axis=1).replace(0, np.nan)
-    profile = {d: (gap <= d + 1e-9).sum(axis=1) / there for d in distances}
-    return pd.DataFrame(profile, index=table.index)
-
-
-def tuning_ease(settings: pd.DataFrame, tolerance: float = 0.01) -> pd.DataFrame:
-    """Share of a pair's LR x WD settings that come within ``tolerance`` of its best one.
-
-    Args:
-        settings: One row a setting: ``optimizer, column, value``; diverged ones are not within.
-        tolerance: Share of the best value that may be lost, e.g. 0.01 for 1 %.
-
-    Returns:
-        Rows optimizers, columns backbones, values 0 to 1 (1: any setting will do). NaN where fewer
-        than two settings were tried: that says nothing about tuning.
-
-    Example:
-        >>> import pandas as pd
-        >>> tried = pd.DataFrame({'optimizer': 'SGD', 'column': 'R-50', 'value': [80, 79.5, 70, 1]})
-        >>> tuning_ease(tried).to_dict()
-        {'R-50': {'SGD': 0.5}}
-    """
-    if settings.empty:
-        return pd.DataFrame(dtype=float)
-    groups = settings.groupby(['optimizer', 'column'])['value']
-    best = groups.transform('max')
-    near = (settings['value'] >= best - best.abs() * tolerance - 1e-9) & np.isfinite(best)
-    share = near.groupby([settings['optimizer'], settings['column']]).mean()
-    share = share.where(groups.size() > 1)
-    return share.unstack('column').rename_axis(index='optimizer', columns=None)

@@ -5,18 +5,15 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from bocb_mm.report import alt, layers, names, parallel, plots, stats, style
-from bocb_mm.report.load import ResultTable, best_settings
-
-if TYPE_CHECKING:
-    from bocb_mm.report.build import Report
+from bocb_mm.report import alt, layers, names, plots, stats, style
+from bocb_mm.report.load import best_settings
+from bocb_mm.report.model import Report, ResultTable
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ KINDS = [
         'violin',
         'Performance stability of the backbones (as Figure 3)',
         'Each violin shows the results of one backbone with all optimizers; the bar is the median, '
-        'gray dots are outliers (below Q25 - 1.5 IQR), the worst of them named.',
+        'gray rings are outliers (below Q25 - 1.5 IQR), the worst of them named.',
         lambda r, t: t.values.notna().sum().max() > 2,
         lambda r, t: alt.medians(t),
         lambda r, t: plots.violins(t),
@@ -88,7 +85,8 @@ KINDS = [
     Kind(
         'heatmap',
         'All results',
-        'Colour is the distance from the best of the column. The best are bold and blue, '
+        'Colour is the distance from the best of the column, the same for all beyond ten points. '
+        'The best are bold and blue, '
         'failed results (eq. 1) in italics; a cross is a diverged run, an empty cell is missing.',
         lambda r, t: min(t.values.shape) > 1,
         lambda r, t: alt.failures(t),
@@ -96,17 +94,18 @@ KINDS = [
     ),
     Kind(
         'coupling',
-        'How coupled each backbone is',
-        'Share of the interaction in what the choice of the optimizer moves, with the p-value of a '
-        "permutation test; red where it is below 0.05 after Holm's correction.",
-        lambda r, t: r.couplings[t.name].columns['share'].notna().any(),
-        lambda r, t: f'Shares {alt.ends(r.couplings[t.name].columns["share"])}.',
+        'How coupled each column is',
+        'Share of the interaction in what the choice of the optimizer moves, within a task; with '
+        'the p-value of a permutation test and its range when each optimizer is left out in turn. '
+        "Red where it is below 0.05 after Holm's correction; dashed is the whole task.",
+        lambda r, t: any(c.columns['share'].notna().any() for c in r.couplings[t.name]),
+        lambda r, t: alt.shares(r.couplings[t.name]),
         lambda r, t: plots.coupling_bars(r.couplings[t.name]),
     ),
     Kind(
         'profiles',
         'Performance profiles of the optimizers',
-        'How many of the backbones each optimizer serves within so many points of the best.',
+        'In how many of the columns each optimizer comes within so many points of the best.',
         lambda r, t: t.values.shape[0] > 1 and t.values.shape[1] > 2,
         lambda r, t: alt.closest(t),
         lambda r, t: plots.profiles(t),
@@ -213,15 +212,6 @@ def _layer_figures(table: ResultTable, found: list[layers.Snapshot]) -> Iterator
             f'Medians over the layers {alt.ends(layers.medians(members, "l2_norm"))}.',
             partial(layers.ridges, members, 'l2_norm', one_scale=True),
         )
-
-
-def rendered(wanted: list[Figure]) -> AbstractContextManager[Iterator[tuple[bytes, bytes]]]:
-    """:func:`render` of each figure in turn, several at a time; see :func:`parallel.spread`."""
-    if wanted:
-        # Loaded once here, not again in every process that draws.
-        import matplotlib.backends.backend_agg
-        import matplotlib.backends.backend_svg  # noqa: F401
-    return parallel.spread(render, wanted, few=4)
 
 
 def render(figure: Figure) -> tuple[bytes, bytes]:

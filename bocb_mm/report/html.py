@@ -9,35 +9,34 @@ import platform
 import re
 from datetime import datetime, timezone
 from importlib import metadata, resources
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from typing import Any
 
 import bocb_mm
-from bocb_mm.report import coupling, names, paper, ranking, records, stats, summary, tables
+from bocb_mm.report import (
+    details,
+    names,
+    paper,
+    ranking,
+    recommend,
+    stats,
+    style,
+    summary,
+    tables,
+)
 from bocb_mm.report.figures import Figure
-from bocb_mm.report.load import ResultTable
+from bocb_mm.report.model import Report, ResultTable
 from bocb_mm.report.records import Summary
 from bocb_mm.report.tables import number
 
-if TYPE_CHECKING:
-    from bocb_mm.report.build import Report
-
-# Of a long list the page shows so many; the CSV files have them all.
-SETTINGS_SHOWN, PROBLEMS_SHOWN, CONFIGS_SHOWN = 40, 100, 60
+# Configs that the page lists; the CSV files have them all.
+CONFIGS_SHOWN = 60
 
 
-def cell_data(report: Report) -> str:
-    """What the dialogs of the cells show, as JSON for :func:`page`."""
-    return script_json({'tables': [{'cells': _details(report, t)} for t in report.tables]})
-
-
-def page(report: Report, data: str, drawn: list[tuple[Figure, bytes]], problems: list[str]) -> str:
+def page(report: Report, drawn: list[tuple[Figure, bytes]], problems: list[str]) -> str:
     """The whole page.
 
     Args:
         report: What to show.
-        data: Of :func:`cell_data`.
         drawn: Figures with their SVG.
         problems: Lines on inputs that could not be used.
     """
@@ -47,20 +46,23 @@ def page(report: Report, data: str, drawn: list[tuple[Figure, bytes]], problems:
     folder = resources.files(__package__) / 'page'
     text = {p: (folder / p).read_text(encoding='utf-8') for p in _FILES}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters['short'] = _shortened
     views = [
         _table_view(report, t, [d for d in drawn if d[0].table == t.name]) for t in report.tables
     ]
+    data = {'tables': [{'cells': details.of_table(report, t)} for t in report.tables]}
     return environment.from_string(text['report.html.j2']).render(
         css=Markup(text['report.css']),
         js=Markup(text['report.js']),
-        data=Markup(data),
+        data=Markup(script_json(data)),
         lead=summary.lead(report),
-        summary=[{'title': t, 'lines': lines} for t, lines in summary.groups(report)],
+        summary=summary.groups(report),
         tables=views,
         rankings=_rankings_view(report),
+        advice=_advice_view(report),
         provenance=_provenance(report),
         configs=_configs(report.scan.runs),
-        problems=_shortened(problems, PROBLEMS_SHOWN),
+        problems=problems,
     )
 
 
@@ -102,34 +104,33 @@ def _shortened(lines: list[str], keep: int) -> list[str]:
 
 
 def _table_view(report: Report, table: ResultTable, drawn: list[tuple[Figure, bytes]]) -> dict:
-    values, failed, best = table.values, table.failed, table.top
-    digits = tables.decimals(values)
+    values, shown, digits = table.values, table.shown(table.values), tables.decimals(table.values)
     cells = {(c.optimizer, c.column): c for c in table.cells.itertuples()}
     rows = []
     for optimizer in values.index:
-        shown = []
+        texts = []
         for column in values.columns:
             place = (optimizer, column)
             value, cell = values.at[place], cells.get(place)
-            mark = ' '.join(w for w, on in (('top', best), ('failed', failed)) if on.at[place])
-            shown.append(
+            doubt = table.doubts.get(place, ('', ''))
+            texts.append(
                 {
-                    'text': number(value, digits),
+                    'text': number(shown.at[place], digits),
                     'sort': '' if math.isnan(value) else -1e9 if math.isinf(value) else value,
-                    'mark': mark or ('missing' if math.isnan(value) else ''),
+                    'mark': _mark(table, place),
+                    'doubt': doubt if table.failed.at[place] else ('', ''),
                     'there': cell is not None,
                     'sub': _spread(cell, digits),
-                    'reference': _reference(table, place, digits),
+                    'reference': details.reference(table, place, digits),
                 }
             )
-        kind = names.optimizer_class(str(optimizer))
         rows.append(
             {
                 'name': str(optimizer),
-                'kind': kind,
-                'kind_label': summary.kind_label(str(optimizer)),
-                'failed': bool(failed.loc[optimizer].any()),
-                'cells': shown,
+                'color': style.look(str(optimizer)).color,
+                'kind': summary.kind_label(str(optimizer)),
+                'failed': bool(table.failed.loc[optimizer].any()),
+                'cells': texts,
             }
         )
     notes = []
@@ -142,10 +143,25 @@ def _table_view(report: Report, table: ResultTable, drawn: list[tuple[Figure, by
         'legend': tables.legend(table),
         'columns': [str(c) for c in values.columns],
         'rows': rows,
-        'bottom': tables.bottom_rows(table),
+        'kinds': _kinds(rows),
+        'bottom': [(name, list(texts)) for name, texts in tables.bottom_rows(table).iterrows()],
         'notes': notes,
         'figures': [_figure_view(table, f, svg) for f, svg in drawn],
     }
+
+
+def _mark(table: ResultTable, place: tuple) -> str:
+    """Classes of a cell."""
+    marks = [w for w, on in (('top', table.top), ('failed', table.failed)) if on.at[place]]
+    return ' '.join(marks) or ('missing' if math.isnan(table.values.at[place]) else '')
+
+
+def _kinds(rows: list[dict]) -> dict[str, list[dict]]:
+    """The rows of a table by category: the legend of the colours."""
+    found: dict[str, list[dict]] = {}
+    for row in rows:
+        found.setdefault(style.category_label(names.optimizer_class(row['name'])), []).append(row)
+    return dict(sorted(found.items()))
 
 
 def _spread(cell: Any, digits: int) -> str:
@@ -154,14 +170,6 @@ def _spread(cell: Any, digits: int) -> str:
     lost = f', {cell.n_diverged} diverged' if cell.n_diverged else ''
     spread = f'± {cell.sd:.{digits}f} ' if cell.n > 1 else ''
     return f'{spread}(n = {cell.n}{lost})'
-
-
-def _reference(table: ResultTable, place: tuple, digits: int) -> str:
-    if table.reference is None or math.isnan(table.reference.at[place]):
-        return ''
-    change = table.values.at[place] - table.reference.at[place]
-    shown = f' ({change:+.{digits}f})' if math.isfinite(change) else ''
-    return f'paper {number(table.reference.at[place], digits)}{shown}'
 
 
 def _figure_view(table: ResultTable, figure: Figure, svg: bytes) -> dict:
@@ -178,98 +186,6 @@ def _figure_view(table: ResultTable, figure: Figure, svg: bytes) -> dict:
         'size': 'wide full' if width > 450 else 'wide' if width > 300 else 'column',
         'rem': round(width / 72 * 8.5, 1),  # one scale for all: the same letters in each
     }
-
-
-def _details(report: Report, table: ResultTable) -> dict[str, dict]:
-    """What the dialog of each cell shows, by ``row,column``."""
-    rows = {o: i for i, o in enumerate(table.values.index)}
-    columns = {c: i for i, c in enumerate(table.values.columns)}
-    threshold = stats.failure_threshold(table.values, table.gamma)
-    failed, place = table.failed, stats.finite(table.values).rank(ascending=False, method='min')
-    tried: dict[tuple, list[Any]] = {}
-    if len(table.settings):
-        ordered = table.settings.sort_values(['value', 'mean'], ascending=False)
-        for setting in ordered.itertuples():
-            tried.setdefault((setting.optimizer, setting.column), []).append(setting)
-    digits = tables.decimals(table.values)
-    found = {}
-    for cell in table.cells.itertuples():
-        key = (cell.optimizer, cell.column)
-        low, high = coupling.bootstrap_interval(cell.seed_values)
-        facts = [
-            ('Result', number(cell.value, digits)),
-            ('Seeds', cell.n if table.source == 'runs' else ''),
-            ('Diverged seeds', cell.n_diverged or ''),
-            ('s.d. of the seeds', '' if math.isnan(cell.sd) else f'{cell.sd:.3f}'),
-            ('95 % interval (bootstrap)', '' if math.isnan(low) else f'{low:.2f} to {high:.2f}'),
-            ('Rank on this backbone', '' if math.isnan(place.at[key]) else int(place.at[key])),
-            ('Failed (eq. 1)', _verdict(failed.at[key], cell.value, threshold[cell.column])),
-            ('Learning rate', '' if pd.isna(cell.lr) else f'{cell.lr:g}'),
-            ('Weight decay', '' if pd.isna(cell.weight_decay) else f'{cell.weight_decay:g}'),
-            ('The paper', _reference(table, key, digits)),
-        ]
-        settings = tried.get(key, [])
-        found[f'{rows[cell.optimizer]},{columns[cell.column]}'] = {
-            'optimizer': str(cell.optimizer),
-            'column': str(cell.column),
-            'facts': facts,
-            'tried': len(settings),
-            'settings': _settings(settings, digits),
-            'runs': [_run_view(report.scan.runs[i]) for i in cell.runs],
-        }
-    return found
-
-
-def _verdict(failed: bool, value: float, threshold: float) -> str:
-    if math.isinf(value):
-        return 'yes: diverged'
-    return f'{"yes: below" if failed else "no: not below"} {threshold:.2f}'
-
-
-def _settings(settings: list[Any], digits: int) -> list[list[str]]:
-    if len(settings) < 2:
-        return []
-    return [
-        [
-            '–' if pd.isna(s.lr) else f'{s.lr:g}',
-            '–' if pd.isna(s.weight_decay) else f'{s.weight_decay:g}',
-            number(s.mean if math.isfinite(s.mean) else s.value, digits),
-            str(s.n),
-            str(s.n_diverged),
-        ]
-        for s in settings[:SETTINGS_SHOWN]
-    ]
-
-
-def _run_view(run: Summary) -> dict:
-    settings = ', '.join(f'{k}={v}' for k, v in run['optimizer_settings'].items())
-    seconds, step, memory = (
-        run[k] for k in ('seconds_per_iteration', 'optimizer_step_ms', 'peak_memory_mb')
-    )
-    facts = [
-        ('Directory', run['path']),
-        ('Status', run['status']),
-        ('Message', run['message']),
-        ('Seed', run['seed']),
-        ('Best / last', f'{_raw(run["best"])} / {_raw(run["last"])} ({run["metric"]})'),
-        ('Epochs', f'{run["epochs"]} of {run["max_epochs"] or "?"}'),
-        ('Optimizer settings', settings),
-        ('Pre-training', run['pretraining']),
-        ('Recipe', run['recipe']),
-        ('Time of an iteration', '' if seconds is None else f'{seconds * 1000:.1f} ms'),
-        ('Time of a step', '' if step is None else f'{step:.2f} ms'),
-        ('Peak memory', '' if memory is None else f'{memory:.0f} MiB'),
-        ('Weights', '' if run['n_parameters'] is None else f'{run["n_parameters"]:,}'),
-        ('Config', f'{run["config"]} {run["config_hash"]}'.strip()),
-        ('Versions', ', '.join(f'{k} {v}' for k, v in run['versions'].items())),
-        ('Warnings', '; '.join(map(str, run['warnings']))),
-        ('Started', run['started']),
-    ]
-    return {'facts': facts, 'metric': run['metric'], **records.curves(run)}
-
-
-def _raw(value: float | None) -> str:
-    return '–' if value is None else f'{value:.5g}'
 
 
 _RANK_HEADS = ('Performance', 'Hyper-parameter', 'BOCB', 'Computation', 'Overall')
@@ -297,7 +213,7 @@ def _rankings_view(report: Report) -> dict:
         'paper': "The paper's four rank columns (Table 4), Overall by its rule",
     }[report.rankings_source]
     note = f'{source}; weights {", ".join(f"{k} {v:g}" for k, v in weights.items())}. '
-    note += 'Equal scores are ordered by performance.'
+    note += 'Equal scores are ordered by performance, which is the mean rank within each task.'
     if report.rankings_source != 'paper':
         note += ' BOCB is 1 for an optimizer with an outlier (Q25 - 1.5 IQR) on some backbone.'
     return {'heads': heads, 'rows': rows, 'note': note}
@@ -305,6 +221,25 @@ def _rankings_view(report: Report) -> dict:
 
 def _rank(value: float) -> str:
     return '–' if math.isnan(value) else f'{value:g}'
+
+
+def _advice_view(report: Report) -> list[dict]:
+    """What ``--recommend`` says of every backbone and task of the report."""
+    rows = []
+    for backbone, task in recommend.asked(report.tables):
+        found, basis = recommend.recommend(report.tables, backbone, task)
+        rows.append(
+            {
+                'backbone': backbone,
+                'task': task,
+                'basis': basis,
+                'advice': [
+                    {'name': a.optimizer, 'color': style.look(a.optimizer).color, 'text': a.setting}
+                    for a in found
+                ],
+            }
+        )
+    return rows
 
 
 def _provenance(report: Report) -> dict[str, str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bocb_mm.report import names, style
-from bocb_mm.report.load import ResultTable
+from bocb_mm.report.model import ResultTable
 from bocb_mm.report.records import Summary
 
 METRICS = {

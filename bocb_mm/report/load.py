@@ -2,95 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import functools
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bocb_mm.errors import UserError
-from bocb_mm.report import names, paper, stats
+from bocb_mm.facts import scales
+from bocb_mm.report import identity, intervals, names, paper, stats, wide_csv
+from bocb_mm.report.model import ResultTable, task_of
 from bocb_mm.report.records import Summary
 
-# Metrics that mmdet and mmpose log as a share of 1; mmpretrain logs percent. Eq. 1's gamma is in
-# points, so points are shown.
-AS_SHARES = ('coco', 'pck', 'auc', 'ap', 'map')
-IN_PERCENT = ('accuracy', 'single-label', 'multi-label')
-_DIVERGED_WORDS = ('diverged', 'div', 'div.', 'inf', '-inf')
-_MISSING_WORDS = ('', '-', '–', '—', 'nan', 'na', 'n/a', 'none', 'missing')
 TIDY_COLUMNS = names.words(
-    'source table column optimizer lr weight_decay setting seed value diverged metric gamma '
-    'started path run'
+    'table column optimizer lr weight_decay setting seed value diverged gamma started path run'
 )
-
-
-@dataclass
-class ResultTable:
-    """One result table: a value for every pair of optimizer (row) and column that has one.
-
-    Attributes:
-        name: Stem of its files.
-        title: What it shows, for people.
-        source: ``'runs'``, ``'paper'`` or ``'csv'``.
-        values: Results; NaN missing, :data:`stats.DIVERGED` diverged.
-        gamma: Threshold of eq. 1.
-        metric: Names of the metric, e.g. ``'accuracy/top1'``.
-        cells: One row a pair that has a result: ``optimizer, column, value, sd, n, n_diverged, lr,
-            weight_decay, setting, runs`` (indices of the runs of its best setting) of its best
-            setting.
-        settings: The same for every LR x WD setting that was tried.
-        reference: The paper's values in the form of ``values``, or None.
-    """
-
-    name: str
-    title: str
-    source: str
-    values: pd.DataFrame
-    gamma: float
-    metric: str = ''
-    cells: pd.DataFrame = field(default_factory=pd.DataFrame)
-    settings: pd.DataFrame = field(default_factory=pd.DataFrame)
-    reference: pd.DataFrame | None = None
-
-    # Asked for by every table, figure and sentence: computed once.
-    @functools.cached_property
-    def failed(self) -> pd.DataFrame:
-        """Failed pairs of the table, eq. 1."""
-        return stats.failed(self.values, self.gamma)
-
-    @functools.cached_property
-    def statistics(self) -> pd.DataFrame:
-        """:func:`stats.column_statistics` of the table."""
-        return stats.column_statistics(self.values, self.gamma)
-
-    @functools.cached_property
-    def top(self) -> pd.DataFrame:
-        """The four best results of each column; of four optimizers or fewer, only the best."""
-        return stats.top(self.values, self.n_top)
-
-    @property
-    def n_top(self) -> int:
-        """How many results of a column are marked as the best."""
-        return 4 if len(self.values) > 4 else 1
-
-
-def points(metric: str, value: float) -> float:
-    """``value`` in points: COCO's AP and its kin, logged from 0 to 1, times 100.
-
-    Example:
-        >>> points('coco/bbox_mAP', 0.375), points('multi-label/mAP', 75.5)
-        (37.5, 75.5)
-    """
-    parts = metric.lower().replace('_', '/').split('/')
-    if parts[0] in IN_PERCENT:
-        return value
-    return value * 100 if any(p in AS_SHARES for p in parts) else value
 
 
 def tidy_runs(runs: list[Summary], value: str = 'best') -> tuple[pd.DataFrame, list[str]]:
@@ -102,35 +30,33 @@ def tidy_runs(runs: list[Summary], value: str = 'best') -> tuple[pd.DataFrame, l
 
     Returns:
         The rows (columns :data:`TIDY_COLUMNS`; ``run`` is the index into ``runs``), and one line
-        for each run that has no result and is left out, with the reason.
+        for each run that has no result and is left out, with the reason. A value is in the unit
+        that is shown, an error with a minus sign.
     """
-    two_recipes = _backbones_with_several_recipes(runs)
-    rows, left_out = [], []
+    counted, left_out = [], []
     for index, run in enumerate(runs):
-        name = names.table_name(run['task'], run['dataset'])
+        if run['status'] == 'diverged' or (run['status'] == 'completed' and run[value] is not None):
+            counted.append(index)
+        else:
+            left_out.append(f'{run["path"]}: {_why_not(run)}')
+    kept = [runs[i] for i in counted]
+    places = identity.places(kept)
+    factors = _factors(kept, places, value)
+    rows = []
+    for index, run, (table, column), factor in zip(counted, kept, places, factors):
         lost = run['status'] == 'diverged'
-        result = run[value]
-        if not lost and (run['status'] != 'completed' or result is None):
-            why = 'no evaluation' if run['status'] == 'completed' else run['status']
-            left_out.append(f'{run["path"]}: {why}{_because(run["message"])}')
-            continue
-        show_recipe = name == 'table2_imagenet' or (name, run['backbone']) in two_recipes
-        recipe = run['recipe'] if show_recipe else ''
-        column = names.column(run['task'], run['backbone'], run['pretraining'], recipe)
         setting = f'{_text(run["lr"])}|{_text(run["weight_decay"])}|{run["config_hash"]}'
         rows.append(
             (
-                'runs',
-                name,
+                table,
                 column,
                 names.optimizer(run['optimizer']),
                 run['lr'],
                 run['weight_decay'],
                 setting,
                 run['seed'],
-                stats.DIVERGED if lost else points(run['metric'], result),
+                stats.DIVERGED if lost else run[value] * factor,
                 lost,
-                run['metric'],
                 run['gamma'],
                 run['started'],
                 run['path'],
@@ -140,64 +66,102 @@ def tidy_runs(runs: list[Summary], value: str = 'best') -> tuple[pd.DataFrame, l
     return _newest_of_each_seed(pd.DataFrame(rows, columns=TIDY_COLUMNS), left_out), left_out
 
 
-def _because(message: str) -> str:
-    return f' ({" ".join(message.split())[:200]})' if message else ''
+def _why_not(run: Summary) -> str:
+    """Why a run has no result, and what may help."""
+    message = ' '.join(run['message'].split())[:200]
+    because = f' ({message})' if message else ''
+    if run['status'] != 'completed':
+        return run['status'] + because
+    if not run['metrics']:
+        return 'no evaluation' + because
+    others = ', '.join(m for m in run['metrics'][:6] if m != run['metric'])
+    there = f'; --metric NAME takes another: {others}' if others else ''
+    return f'no value of {run["metric"] or "its metric"}{there}{because}'
+
+
+def _factors(runs: list[Summary], places: list[tuple[str, str]], value: str) -> list[float]:
+    """What turns each run's value into the one shown; those of a column have one unit."""
+    groups: dict[tuple, list[float]] = {}
+    keys = [(*place, run['metric'], run['evaluator']) for place, run in zip(places, runs)]
+    for key, run in zip(keys, runs):
+        values = groups.setdefault(key, [])
+        if run[value] is not None:
+            values.append(run[value])
+    factor = {key: scales.factor(key[2], values, key[3]) for key, values in groups.items()}
+    return [factor[key] * (1 if run['larger_is_better'] else -1) for key, run in zip(keys, runs)]
 
 
 def _text(number: float | None) -> str:
     return '' if number is None else f'{number:.10g}'
 
 
-def _backbones_with_several_recipes(runs: list[Summary]) -> set[tuple[str, str]]:
-    seen: dict[tuple[str, str], set[str]] = {}
-    for run in runs:
-        place = (names.table_name(run['task'], run['dataset']), run['backbone'])
-        seen.setdefault(place, set()).add(run['recipe'])
-    return {place for place, recipes in seen.items() if len(recipes) > 1}
-
-
 def _newest_of_each_seed(rows: pd.DataFrame, left_out: list[str]) -> pd.DataFrame:
-    """A seed that ran twice under one setting is one result: the newer counts."""
-    same = ['table', 'column', 'optimizer', 'setting', 'seed']
+    """Of runs that repeat a setting and a seed, keep the one that started last."""
+    place = ['table', 'column', 'optimizer', 'setting', 'seed']
     ordered = rows.sort_values(['started', 'path'], kind='stable')
-    older = ordered[ordered['seed'].notna() & ordered.duplicated(same, keep='last')]
-    left_out += [f'{p}: superseded by a newer run of the same seed' for p in older['path']]
-    return rows.drop(index=older.index)
+    repeated = ordered['seed'].notna() & ordered.duplicated(place, keep='last')
+    newest = ordered[~repeated].drop_duplicates(place, keep='last').set_index(place)['path']
+    for row in ordered[repeated].itertuples():
+        newer = newest[row.table, row.column, row.optimizer, row.setting, row.seed]
+        left_out.append(f'{row.path}: superseded by a later run of the same seed, {newer}')
+    return ordered[~repeated].sort_values('run', kind='stable').reset_index(drop=True)
 
 
-def tables_from_runs(rows: pd.DataFrame, gamma: float | None = None) -> list[ResultTable]:
-    """One table a (task, data set) of the tidy rows, named as :func:`names.table_name` says.
-
-    A cell is the mean over the seeds of the pair's best LR x WD setting. A setting of which a run
-    diverged is taken only when every setting has one, and then the pair counts as diverged.
+def tables_from_runs(
+    rows: pd.DataFrame, runs: list[Summary], gamma: float | None = None
+) -> list[ResultTable]:
+    """Result tables: each cell the mean over the seeds of the pair's best setting.
 
     Args:
         rows: Of :func:`tidy_runs`.
-        gamma: For every table; ``None`` takes the records', else 3 (1 for ImageNet).
+        runs: The summaries that ``rows['run']`` points at.
+        gamma: Threshold of eq. 1; ``None`` takes that of the records, else of the data set.
     """
     tables = []
     for name, part in rows.groupby('table', sort=True):
+        members = [runs[i] for i in part['run']]
         settings = _settings(part)
-        cells = _best_settings(settings)
+        cells = with_intervals(_best_settings(settings))
         values = cells.pivot(index='optimizer', columns='column', values='value')
         values = values.loc[
             names.in_paper_order(values.index), names.columns_in_paper_order(values.columns)
         ].rename_axis(index='optimizer', columns=None)
         recorded = part['gamma'].dropna()
-        threshold = gamma or (float(recorded.min()) if len(recorded) else default_gamma(str(name)))
+        of_column = dict(zip(part['column'], members))
+        metrics = {c: run['metric'] for c, run in of_column.items()}
         tables.append(
             ResultTable(
                 name=str(name),
                 title=paper.TITLES.get(str(name), _title(str(name))),
                 source='runs',
                 values=values,
-                gamma=threshold,
-                metric=', '.join(sorted(set(part['metric']))),
+                gamma=gamma or (recorded.min() if len(recorded) else default_gamma(str(name))),
+                tasks={c: _group(run, metrics, of_column) for c, run in of_column.items()},
+                metrics=metrics,
+                errors=frozenset(c for c, r in of_column.items() if not r['larger_is_better']),
+                notes=identity.mixtures(members, list(part['column'])) + _unknown_scales(members),
                 cells=cells,
                 settings=settings,
             )
         )
     return tables
+
+
+def _group(run: Summary, metrics: dict[str, str], of_column: dict[str, Summary]) -> str:
+    """Task of a column, with its metric where the task's columns have several."""
+    of_task = {metrics[c] for c, r in of_column.items() if r['task'] == run['task']}
+    return run['task'] if len(of_task) == 1 else f'{run["task"]}, {run["metric"]}'
+
+
+def _unknown_scales(runs: list[Summary]) -> list[str]:
+    """One sentence for each metric whose unit and direction nobody wrote down."""
+    unknown = {r['metric']: r for r in runs if not scales.scale(r['metric'], r['evaluator']).known}
+    return [
+        f'{metric or "A metric without a name"} stands in no table of metrics: taken as '
+        f'{"larger" if run["larger_is_better"] else "smaller"} is better, and as a share of 1 '
+        '(shown in points) as long as no value is above 1.'
+        for metric, run in sorted(unknown.items())
+    ]
 
 
 def _title(name: str) -> str:
@@ -217,20 +181,12 @@ def _settings(part: pd.DataFrame) -> pd.DataFrame:
         sd=('finite', 'std'),  # ddof 1: the spread of the seeds, estimated from a sample
         n=('finite', 'count'),
         n_diverged=('diverged', 'sum'),
+        runs=('run', list),
+        seed_values=('value', list),
     ).reset_index()
-    found['runs'] = _collected(part['run'], groups, len(found))
-    found['seed_values'] = _collected(part['value'], groups, len(found))
     found['n_diverged'] = found['n_diverged'].astype(int)
     found['value'] = found['mean'].where(found['n_diverged'] == 0, stats.DIVERGED)
     return found
-
-
-def _collected(values: pd.Series, groups: Any, n: int) -> list[list]:
-    """The values of each group as a list; pandas' own ``agg(list)`` builds a Series a group."""
-    lists: list[list] = [[] for _ in range(n)]
-    for place, value in zip(groups.ngroup().tolist(), values.tolist()):
-        lists[place].append(value)
-    return lists
 
 
 def _best_settings(settings: pd.DataFrame) -> pd.DataFrame:
@@ -240,30 +196,46 @@ def _best_settings(settings: pd.DataFrame) -> pd.DataFrame:
     return ordered.drop_duplicates(['optimizer', 'column']).reset_index(drop=True)
 
 
+def with_intervals(cells: pd.DataFrame) -> pd.DataFrame:
+    """``cells`` with ``ci_low`` and ``ci_high``, the bootstrap interval over the seeds."""
+    ends = [intervals.bootstrap_interval(values) for values in cells['seed_values']]
+    return cells.assign(ci_low=[e[0] for e in ends], ci_high=[e[1] for e in ends])
+
+
 def default_gamma(name: str) -> float:
     """1 for a table of ImageNet, 3 for any other (A.1, A.2)."""
     return 1.0 if 'imagenet' in name.lower() else stats.DEFAULT_GAMMA
 
 
-def table_from_csv(path: str | os.PathLike[str], gamma: float | None = None) -> ResultTable:
+def table_from_csv(
+    path: str | os.PathLike[str], gamma: float | None = None, metric: str = ''
+) -> ResultTable:
     """A result table from a wide CSV: first column optimizers, one further column a backbone.
 
     An empty cell is missing; ``diverged`` (or ``-inf``) is a run that diverged.
+
+    Args:
+        path: The file.
+        gamma: Threshold of eq. 1.
+        metric: What the numbers are, where smaller is better, e.g. ``'NME'``.
 
     Raises:
         UserError: Not a table: the file, the row and the column are named.
     """
     path = Path(path)
-    return from_frame(path.stem, read_wide_csv(path), 'csv', gamma)
+    return from_frame(path.stem, wide_csv.read(path), 'csv', gamma, metric)
 
 
 def from_frame(
-    name: str, values: pd.DataFrame, source: str, gamma: float | None = None
+    name: str, values: pd.DataFrame, source: str, gamma: float | None = None, metric: str = ''
 ) -> ResultTable:
     """A result table from numbers that are there already, one result a cell."""
+    values = values.rename_axis(index='optimizer', columns=None)
+    errors = metric != '' and not scales.scale(metric).larger_is_better
+    if errors:
+        values = (-values).replace(math.inf, stats.DIVERGED)
     listed = (
-        values.rename_axis(index='optimizer', columns=None)
-        .reset_index()
+        values.reset_index()
         .melt('optimizer', var_name='column')
         .dropna(subset=['value'])
         .reset_index(drop=True)
@@ -274,58 +246,23 @@ def from_frame(
         n_diverged=np.isinf(listed['value']).astype(int),
         lr=math.nan,
         weight_decay=math.nan,
+        ci_low=math.nan,
+        ci_high=math.nan,
         seed_values=[[v] if math.isfinite(v) else [] for v in listed['value']],
         runs=[[] for _ in range(len(listed))],
     )
+    task = name if source == 'csv' else 'classification'
     return ResultTable(
         name=name,
         title=paper.TITLES.get(name, name),
         source=source,
-        values=values.rename_axis(index='optimizer', columns=None),
+        values=values,
         gamma=gamma or paper.GAMMAS.get(name) or default_gamma(name),
+        tasks={str(c): task_of(str(c), task) for c in values.columns},
+        metrics=dict.fromkeys(map(str, values.columns), metric),
+        errors=frozenset(map(str, values.columns)) if errors else frozenset(),
         cells=listed,
     )
-
-
-def read_wide_csv(path: Path) -> pd.DataFrame:
-    """The numbers of a wide CSV file, NaN missing and :data:`stats.DIVERGED` diverged."""
-    try:
-        with path.open(newline='', encoding='utf-8-sig') as file:
-            lines = [line for line in csv.reader(file) if any(c.strip() for c in line)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'{path}: cannot be read as CSV ({error})') from None
-    if len(lines) < 2 or len(lines[0]) < 2:
-        raise UserError(f'{path}: a row of backbones and a row for each optimizer are expected')
-    columns = [c.strip() for c in lines[0][1:]]
-    index = [line[0].strip() for line in lines[1:]]
-    for what, labels in (('column', columns), ('optimizer', index)):
-        twice = sorted({v for v in labels if labels.count(v) > 1})
-        if twice:
-            raise UserError(f'{path}: {what} {twice[0]!r} stands there twice; keep one')
-    numbers = []
-    for line in lines[1:]:
-        if len(line) != len(lines[0]):
-            raise UserError(
-                f'{path}: row {line[0]!r} has {len(line)} cells, not {len(lines[0])}; '
-                'leave the cell of a missing result empty'
-            )
-        numbers.append([_number(path, line[0], c, v) for c, v in zip(columns, line[1:])])
-    return pd.DataFrame(numbers, index=index, columns=columns, dtype=float)
-
-
-def _number(path: Path, row: str, column: str, cell: str) -> float:
-    word = cell.strip().lower()
-    if word in _MISSING_WORDS:
-        return math.nan
-    if word in _DIVERGED_WORDS:
-        return stats.DIVERGED
-    try:
-        return float(word)
-    except ValueError:
-        raise UserError(
-            f'{path}: row {row!r}, column {column!r}: {cell!r} is no number '
-            '(leave a missing result empty, write "diverged" for a diverged one)'
-        ) from None
 
 
 def paper_tables(gamma: float | None = None) -> list[ResultTable]:

@@ -87,14 +87,37 @@ def column(task: str, backbone_name: str, pretraining: str = '', recipe: str = '
 def split_column(head: str) -> tuple[str, str, str]:
     """Task prefix, backbone and parenthesis of a column head, each canonical.
 
+    What :func:`with_detail` put behind them is left out.
+
     Example:
         >>> split_column('pose VGG (SGD)'), split_column('R-50')
         (('pose', 'VGG-13', 'SGD'), ('', 'R-50', ''))
     """
-    found = re.fullmatch(r'(?s)(?:(det|pose) )?(.*?)(?: \((.*)\))?', head)
+    plain = re.sub(r'(?s) \[.*\]$', '', head)
+    found = re.fullmatch(r'(?s)(?:(det|pose) )?(.*?)(?: \((.*)\))?', plain)
     assert found is not None  # every part of the pattern may be empty
     prefix, name, inside = found.groups()
     return prefix or '', backbone(name), training(inside) if inside else ''
+
+
+def with_detail(head: str, detail: str) -> str:
+    """A column head with what tells it from others of its name.
+
+    Example:
+        >>> with_detail('R-50', 'from SGD'), with_detail('R-50 [from SGD]', 'NME')
+        ('R-50 [from SGD]', 'R-50 [from SGD; NME]')
+    """
+    return f'{head[:-1]}; {detail}]' if head.endswith(']') else f'{head} [{detail}]'
+
+
+def slug(text: str) -> str:
+    """``text`` as a part of a file name.
+
+    Example:
+        >>> slug('my data/train set')
+        'my-data-train-set'
+    """
+    return re.sub(r'[^0-9A-Za-z_.-]+', '-', text).strip('.-')
 
 
 @_remembered
@@ -112,7 +135,7 @@ def table_name(task: str, dataset: str) -> str:
         return 'table2_imagenet'
     if task in ('detection', 'pose') and short == 'coco':
         return 'table3_coco'
-    return re.sub(r'[^0-9A-Za-z_.-]+', '-', f'{task}_{dataset or "unnamed"}').strip('.-')
+    return slug(f'{task}_{dataset or "unnamed"}')
 
 
 def short_title(table: str) -> str:

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bocb_mm.report import coupling, names, stats, style
-from bocb_mm.report.load import ResultTable
+from bocb_mm.report import names, stats, style, tuning
+from bocb_mm.report.coupling import Coupling
+from bocb_mm.report.model import ResultTable
 
 _ROW = 0.21  # inches that one row of a horizontal chart takes
 
 
 def violins(table: ResultTable) -> Any:
-    """Figure 3: the spread of each backbone's results over the optimizers, outliers gray."""
-    values = table.values
-    far = stats.outliers(values)
+    """Figure 3: the spread of each backbone's results over the optimizers, outliers as rings."""
+    values, far = table.shown(table.values), stats.outliers(table.values)
     made, grid = style.figure(style.COLUMN, 0.9 + _ROW * values.shape[1])
     axes = grid[0, 0]
     for place, column in enumerate(values.columns):
@@ -27,14 +27,14 @@ def violins(table: ResultTable) -> Any:
                 results, [place], orientation='horizontal', widths=0.85, showextrema=False
             )
             parts['bodies'][0].set(facecolor=color, alpha=0.3, edgecolor=color, linewidth=0.6)
-        odd = results.index[far.loc[results.index, column]]
+        odd = results.index[far.loc[results.index, column].to_numpy()]
         usual = results.drop(odd)
         size = 2.6 if len(results) > 8 else 6
         axes.plot(usual, [place] * len(usual), '.', ms=size, color=color, alpha=0.9, mew=0)
-        axes.plot(results[odd], [place] * len(odd), 'o', ms=2.6, color=style.GRAY, mew=0)
+        axes.plot(results[odd], [place] * len(odd), 'o', ms=3, mfc='white', mec=style.GRAY, mew=0.8)
         axes.plot([results.median()], [place], '|', ms=7, mew=1.3, color=style.INK)
         if len(odd):
-            worst = results[odd].idxmin()
+            worst = stats.finite(table.values).loc[odd, column].idxmin()
             axes.annotate(
                 str(worst),
                 (results[worst], place),
@@ -66,11 +66,12 @@ def heat_map(table: ResultTable) -> Any:
     """The whole table: colour is the distance from the best of the column."""
     values = stats.finite(table.values)
     gap = values.max() - values
+    shown = table.shown(table.values)
     return _heat(
         gap.clip(upper=10),
-        table.values.map(lambda v: '' if np.isnan(v) else '×' if np.isinf(v) else f'{v:.1f}'),
-        'points below the best of the column'
-        + (' (10 and more alike)' if gap.max(axis=None) > 10 else ''),
+        shown.map(lambda v: '' if np.isnan(v) else '×' if np.isinf(v) else f'{v:.1f}'),
+        'points from the best',
+        gap.max(axis=None) > 10,
         # Light is good, dark is bad: the same with every kind of colour vision and in gray.
         'YlOrBr',
         table.failed,
@@ -80,11 +81,15 @@ def heat_map(table: ResultTable) -> Any:
 
 def tuning_map(table: ResultTable, tolerance: float) -> Any:
     """How easy each pair is to tune: share of its LR x WD settings near its best."""
-    ease = coupling.tuning_ease(table.settings, tolerance)
+    ease = tuning.tuning_ease(table.settings, tolerance)
     ease = ease.reindex(index=table.values.index, columns=table.values.columns)
     texts = ease.map(lambda v: '' if np.isnan(v) else f'{v:.0%}')
     return _heat(
-        100 * ease, texts, f'% of the settings within {100 * tolerance:.3g} % of the best', 'Blues'
+        100 * ease,
+        texts,
+        f'% of the settings within {100 * tolerance:.3g} % of the best',
+        False,
+        'Blues',
     )
 
 
@@ -92,6 +97,7 @@ def _heat(
     shade: pd.DataFrame,
     texts: pd.DataFrame,
     label: str,
+    capped: bool,
     cmap: str,
     failed: pd.DataFrame | None = None,
     best: pd.DataFrame | None = None,
@@ -132,7 +138,10 @@ def _heat(
     axes.tick_params(length=0, pad=2)
     axes.set_yticks(range(rows), [str(r) for r in shade.index])
     axes.spines[:].set_visible(False)
-    bar = made.colorbar(image, ax=axes, location='bottom', shrink=0.6, aspect=40, pad=0.02)
+    bar = made.colorbar(
+        image, ax=axes, location='bottom', shrink=0.6, aspect=40, pad=0.02,
+        extend='max' if capped else 'neither',
+    )  # fmt: skip
     bar.outline.set_visible(False)
     bar.set_label(label, fontsize=6.5)
     return made
@@ -183,7 +192,7 @@ def lr_curves(table: ResultTable) -> Any:
     """LR stability: each pair's best result at each learning rate, one panel a backbone."""
     tried = table.settings.dropna(subset=['lr'])
     has_rates = set(tried['column'])
-    columns = [c for c in table.values.columns if c in has_rates]
+    columns = [str(c) for c in table.values.columns if c in has_rates]
     optimizers = names.in_paper_order(set(tried['optimizer']))
     best = tried.groupby(['column', 'optimizer', 'lr'])['value'].max()
     curves = {pair: one.droplevel([0, 1]) for pair, one in best.groupby(level=[0, 1])}
@@ -196,6 +205,8 @@ def lr_curves(table: ResultTable) -> Any:
         if not np.isfinite(top):  # every pair diverged: crosses only
             top = 0.0
             axes.set_yticks([])
+        elif table.sign(column) < 0:
+            axes.yaxis.set_major_formatter(lambda value, _: f'{-value:g}')
         axes.set_xscale('log')
         for optimizer in optimizers:
             if (column, optimizer) in curves:
@@ -242,7 +253,7 @@ def _handles(grid: Any) -> tuple[list, list]:
 def profiles(table: ResultTable) -> Any:
     """Performance profiles: on how many backbones an optimizer is so close to the best."""
     distances = np.linspace(0, 10, 101)
-    profile = coupling.performance_profiles(table.values, list(distances))
+    profile = stats.performance_profiles(table.values, list(distances))
     order = profile.mean(axis=1).sort_values(ascending=False).index
     made, grid = style.figure(style.COLUMN, 2.6)
     axes = grid[0, 0]
@@ -255,7 +266,7 @@ def profiles(table: ResultTable) -> Any:
             distances, profile.loc[optimizer], look.dash, where='post', lw=1.3, color=look.color,
             label=optimizer,
         )  # fmt: skip
-    axes.set(xlabel='points below the best', ylabel='share of the backbones', ylim=(0, 1.03))
+    axes.set(xlabel='points below the best', ylabel='share of the columns', ylim=(0, 1.03))
     axes.set_xlim(0, 10)
     axes.grid(axis='both')
     axes.legend(
@@ -265,22 +276,29 @@ def profiles(table: ResultTable) -> Any:
     return made
 
 
-def coupling_bars(coupled: coupling.Coupling) -> Any:
-    """How much of what the optimizer moves is peculiar to each backbone, with p-values."""
-    columns = coupled.columns.dropna(subset=['share']).sort_values('share', ascending=False)
-    made, grid = style.figure(style.COLUMN, 0.75 + _ROW * len(columns))
+def coupling_bars(coupled: list[Coupling]) -> Any:
+    """How much of what the optimizer moves is peculiar to each column, with p-values, by task."""
+    tasks = [found for found in coupled if not np.isnan(found.share)]
+    n = sum(len(found.columns) for found in tasks)
+    made, grid = style.figure(style.COLUMN, 0.75 + _ROW * n)
     axes = grid[0, 0]
-    sure = columns['p_holm'] < 0.05
-    colors = [style.RED if s else style.SKY for s in sure]
-    axes.barh(range(len(columns)), columns['share'], height=0.7, color=colors)
-    for place, (share, p_value) in enumerate(zip(columns['share'], columns['p_value'])):
-        axes.text(
-            share + 0.015, place, f'p = {p_value:.2g}', va='center', fontsize=6, zorder=4,
-            bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.6},
-        )  # fmt: skip
-    axes.axvline(coupled.share, color=style.INK, lw=0.8, ls='--', zorder=3)
-    _rows(axes, columns.index)
-    axes.set_xlim(0, 1.19)
+    labels: list[str] = []
+    for found in tasks:
+        columns = found.columns.dropna(subset=['share']).sort_values('share', ascending=False)
+        first = len(labels)
+        labels += list(columns.index)
+        for place, row in enumerate(columns.itertuples(), first):
+            color = style.RED if row.p_holm < 0.05 else style.SKY
+            axes.barh(place, row.share, height=0.7, color=color)
+            spread = '' if not hasattr(row, 'p_low') else f' ({row.p_low:.2g}–{row.p_high:.2g})'
+            axes.text(
+                row.share + 0.015, place, f'p = {row.p_value:.2g}{spread}', va='center',
+                fontsize=6, zorder=4, bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.6},
+            )  # fmt: skip
+        ends = first - 0.5, len(labels) - 0.5
+        axes.plot([found.share] * 2, ends, color=style.INK, lw=0.8, ls='--', zorder=3)
+    _rows(axes, labels)
+    axes.set_xlim(0, 1.5)
     axes.set_xticks(np.linspace(0, 1, 6))
-    axes.set_xlabel('share of the interaction (dashed: table)')
+    axes.set_xlabel('share of the interaction (dashed: all columns of the task)')
     return made

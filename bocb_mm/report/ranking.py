@@ -9,7 +9,8 @@ import pandas as pd
 
 from bocb_mm.errors import UserError
 from bocb_mm.report import names, paper, stats
-from bocb_mm.report.load import ResultTable, best_settings
+from bocb_mm.report.load import best_settings
+from bocb_mm.report.model import ResultTable
 from bocb_mm.report.records import Summary
 
 # What the computation rank may go by: C.5 says memory, the caption of Table 4 training hours.
@@ -68,6 +69,7 @@ def rank_runs(
         cost: What computation is ranked by, a key of :data:`COSTS`.
     """
     whole = joined(tables)
+    tasks = {f'{t.name}: {c}': task for t in tables for c, task in t.tasks.items()}
     searched = best_settings(tables)
     variation = pd.Series(dtype=float)
     if len(searched) and searched['backbone'].nunique() > 1:
@@ -75,7 +77,7 @@ def rank_runs(
         variation = stats.hyperparameter_rank(table)
     aspects = pd.DataFrame(
         {
-            'performance': stats.performance_rank(whole),
+            'performance': stats.performance_rank(whole, tasks),
             'hyperparameter': variation.reindex(whole.index),
             'bocb': stats.bocb_flag(whole),
             'computation': stats.computation_rank(costs(tables, runs, cost)).reindex(whole.index),

@@ -12,11 +12,9 @@ import pandas as pd
 from bocb_mm import facts
 from bocb_mm.errors import unknown_name
 from bocb_mm.report import load, names, stats
-from bocb_mm.report.load import ResultTable
+from bocb_mm.report.model import ResultTable
+from bocb_mm.runs.record import TASKS
 
-# Schedule whose sourced rates are meant for a task; of classification, that of Table 1.
-_RECIPES = {'classification': 'pytorch-cifar'}
-_PREFIX = {'classification': '', 'detection': 'det', 'pose': 'pose'}
 # A result of one's own says more than the paper's: it counts so many times as much.
 _OWN_WEIGHT = 3
 # A gap beyond this many points is as bad as any; a failure (eq. 1) costs this many on top.
@@ -42,6 +40,35 @@ class Advice:
     source: str
     reasons: list[str] = field(default_factory=list)
     score: float = math.nan
+
+    @property
+    def setting(self) -> str:
+        """Rate, decay and source in a line."""
+        if self.lr is None:
+            return self.source
+        decay = '' if self.weight_decay is None else f', weight decay {self.weight_decay:g}'
+        return f'lr {self.lr:g}{decay} ({self.source})'
+
+
+def asked(tables: Iterable[ResultTable]) -> list[tuple[str, str]]:
+    """Every backbone and task that the columns of some tables speak about, each once.
+
+    Example:
+        >>> asked(load.paper_tables())[-1]
+        ('CNX-T', 'detection')
+    """
+    return list(
+        dict.fromkeys(
+            (names.split_column(c)[1], _task(t, c)) for t in tables for c in map(str, t.values)
+        )
+    )
+
+
+def _task(table: ResultTable, column: str) -> str:
+    """The task of a column; a CSV that does not say it is taken for classification."""
+    task = table.tasks[column].partition(',')[0]
+    known = table.source == 'runs' or task in TASKS
+    return task if known else 'classification'
 
 
 def recommend(
@@ -76,8 +103,11 @@ def recommend(
     if not any(t.source == 'paper' for t in known):
         known += load.paper_tables()
     columns = [(t, str(c)) for t in known for c in t.values.columns]
-    wanted = names.backbone(backbone)
     seen = {names.split_column(c)[1] for _, c in columns}
+    by_key = {facts.key(name): name for name in seen if facts.key(name)}
+    wanted = names.backbone(backbone)
+    if wanted not in seen:  # a network of the user's own, in another case
+        wanted = by_key.get(facts.key(backbone), wanted)
     if wanted not in seen and wanted not in facts.BACKBONES:
         raise unknown_name('backbone', backbone, {*facts.BACKBONES, *seen})
     chosen, basis = _evidence(columns, wanted, task)
@@ -95,18 +125,18 @@ def _evidence(
     columns: list[tuple[ResultTable, str]], wanted: str, task: str
 ) -> tuple[list[tuple[ResultTable, str]], str]:
     """The columns that speak about a backbone and a task, from near to far, and which they are."""
-    split = [(t, c, *names.split_column(c)[:2]) for t, c in columns]
-    prefix, kind = _PREFIX[task], names.backbone_class(wanted)
-    near = [(t, c) for t, c, p, b in split if b == wanted and p == prefix]
+    split = [(t, c, _task(t, c), names.split_column(c)[1]) for t, c in columns]
+    kind = names.backbone_class(wanted)
+    near = [(t, c) for t, c, of, b in split if b == wanted and of == task]
     if near:
         return near, f'{len(near)} column(s) of results for {wanted} in {task}'
     other = [(t, c) for t, c, _, b in split if b == wanted]
     if other:
         return other, f'no results for {wanted} in {task}: its results on other tasks stand in'
-    same = [(t, c) for t, c, p, b in split if kind and names.backbone_class(b) == kind]
+    same = [(t, c) for t, c, _, b in split if kind and names.backbone_class(b) == kind]
     if same:
         return same, f'no results for {wanted}: those of its class ({kind}) stand in'
-    rest = [(t, c) for t, c, p, _ in split if p == prefix]
+    rest = [(t, c) for t, c, of, _ in split if of == task]
     return rest or columns, f'no results for {wanted} or its class: all backbones stand in'
 
 
@@ -151,8 +181,14 @@ def gaps_of(chosen: list[tuple[ResultTable, str]], optimizer: str) -> list[str]:
         whose = 'paper' if table.source == 'paper' else 'yours'
         ranks = values.rank(ascending=False, method='min')
         place = int(ranks[row]) if math.isfinite(value) else 0
-        verdict = ', failed (eq. 1)' if bool(table.failed.at[row, column]) else ''
-        result = f'{value:.2f}, rank {place} of {values.notna().sum()}' if place else 'diverged'
+        doubt = table.doubts.get((row, column), ('', ''))[1]
+        verdict = f', failed (eq. 1{f"; {doubt}" if doubt else ""})'
+        verdict = verdict if bool(table.failed.at[row, column]) else ''
+        result = (
+            f'{table.sign(column) * value:.2f}, rank {place} of {values.notna().sum()}'
+            if place
+            else 'diverged'
+        )
         lines.append(f'{whose}, {names.short_title(table.name)}, {column}: {result}{verdict}')
     return lines
 
@@ -161,14 +197,12 @@ def _rate(
     tables: list[ResultTable], optimizer: str, backbone: str, task: str
 ) -> tuple[float | None, float | None, str]:
     """Where to start: own best on the pair, own most common best on the task, a published one."""
-    prefix = _PREFIX[task]
     own: list[tuple[bool, float, float, float]] = []
     for table in (t for t in tables if t.source == 'runs'):
         for cell in table.cells.itertuples():
-            head = names.split_column(cell.column)
             usable = math.isfinite(cell.value) and not pd.isna(cell.lr)
-            if usable and cell.optimizer == optimizer and head[0] == prefix:
-                same = head[1] == backbone
+            if usable and cell.optimizer == optimizer and _task(table, cell.column) == task:
+                same = names.split_column(cell.column)[1] == backbone
                 own.append((same, cell.value, cell.lr, cell.weight_decay))
     exact = [o for o in own if o[0]]
     if exact:
@@ -178,10 +212,12 @@ def _rate(
         pairs = pd.Series([(o[2], o[3]) for o in own])
         lr, decay = pairs.mode().iloc[0]
         return lr, _none(decay), 'most common best setting of your runs on this task'
-    known = facts.DEFAULTS.get((optimizer, _RECIPES.get(task, task)))
-    if known:
+    row = facts.find_optimizer(optimizer)
+    recipe = facts.DEFAULT_RECIPE if task == 'classification' else task
+    if row and recipe in facts.RECIPES:
+        known = facts.default(row.name, recipe)
         return known.lr, known.weight_decay, known.source
-    return None, None, 'no published rate; python -m bocb_mm.optimizers has one to search around'
+    return None, None, 'no published rate for this task'
 
 
 def _none(value: float) -> float | None:
@@ -192,8 +228,6 @@ def as_text(advice: list[Advice], basis: str, backbone: str, task: str) -> str:
     """The advice for a terminal."""
     lines = [f'{names.backbone(backbone)}, {task}: {basis}', '']
     for place, item in enumerate(advice, 1):
-        rate = 'lr ?' if item.lr is None else f'lr {item.lr:g}'
-        decay = '' if item.weight_decay is None else f'  weight decay {item.weight_decay:g}'
-        lines.append(f'{place}. {item.optimizer:<10} {rate}{decay}   ({item.source})')
+        lines.append(f'{place}. {item.optimizer:<10} {item.setting}')
         lines += [f'     {reason}' for reason in item.reasons]
     return '\n'.join(lines)

@@ -1,29 +1,26 @@
-"""Run directories as short summaries, with a cache so that an unchanged run is not read again."""
+"""Run directories as short summaries."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bocb_mm.errors import UserError
+from bocb_mm.facts import scales
 from bocb_mm.report.names import words
-from bocb_mm.report.parallel import spread
-from bocb_mm.runs.files import atomic_write_text
 from bocb_mm.runs.record import FILE_NAME, RunRecord, RunRecordError, find_runs
 
 LAYERS_FILE = 'layer_metrics.csv'
-CACHE_FORMAT = 2
 # Points kept of a curve: the page draws it 400 pixels wide.
 CURVE_POINTS = 60
 _COPIED = words(
-    'task dataset backbone optimizer lr weight_decay pretraining recipe seed status metric gamma '
-    'best last epochs max_epochs iterations seconds_per_iteration optimizer_step_ms '
-    'peak_memory_mb n_parameters n_trainable versions config config_hash started finished '
-    'message warnings optimizer_settings'
+    'task dataset backbone optimizer lr weight_decay pretraining recipe seed status gamma epochs '
+    'max_epochs iterations seconds_per_iteration optimizer_step_ms peak_memory_mb n_parameters '
+    'versions config config_hash started message warnings optimizer_settings architecture ann_file '
+    'n_classes n_train batch_size image_size lr_origin lr_source evaluator'
 )
 
 Summary = dict[str, Any]
@@ -35,15 +32,14 @@ class Scan:
     """What a look at run directories found.
 
     Attributes:
-        runs: One summary a readable run: the short fields of its record, ``path``, and ``layers``
-            (path of its layer metrics or ``''``). Its curves: :func:`curves`.
+        runs: One summary a readable run: the short fields of its record; ``metric`` that it counts
+            by, its ``best`` and ``last`` value, whether ``larger_is_better``, the ``metrics`` it
+            could count by; ``path``, and ``layers`` (path of its layer metrics or ``''``).
         broken: One line for each record that could not be read.
-        reused: Number of runs that came from the cache.
     """
 
     runs: list[Summary] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    reused: int = 0
 
 
 def run_directories(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -60,60 +56,58 @@ def run_directories(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return list(find_runs(roots))
 
 
-def signature(directory: str | os.PathLike[str]) -> tuple[int, ...]:
-    """Time of change and size of a run's two files: equal means unchanged."""
-    place, found = os.fspath(directory), []
-    for name in (FILE_NAME, LAYERS_FILE):
-        try:
-            stat = os.stat(f'{place}/{name}')
-            found += [stat.st_mtime_ns, stat.st_size]
-        except OSError:
-            found += [0, 0]
-    return tuple(found)
-
-
-def read_runs(
-    directories: Iterable[Path], cache: Path | None = None, progress: bool = True
-) -> Scan:
+def read_runs(directories: Iterable[Path], metric: str = '', progress: bool = True) -> Scan:
     """Read the record of every run directory.
 
     Args:
         directories: Directories that hold a ``run.json``.
-        cache: File with the summaries of an earlier call; unchanged runs are taken from it and it
-            is brought up to date. ``None`` reads everything.
+        metric: What the runs count by; ``''`` takes the headline metric of each.
         progress: Show a progress bar on stderr when the work takes more than a moment.
 
     Returns:
         The summaries; a record that cannot be read is named in ``broken``, the rest is read.
     """
-    known = _load_cache(cache)
-    places = [os.fspath(d) for d in directories]
-    signs = {place: list(signature(place)) for place in places}
-    entries = {place: known.get(os.path.abspath(place)) for place in places}
-    kept = {place: e[1] for place, e in entries.items() if e and e[0] == signs[place]}
-    fresh: dict[str, list] = {}
-    scan = Scan(reused=len(kept))
-    changed = [place for place in places if place not in kept]
-    with spread(_read, changed, chunk=64, few=400) as read:
-        for place in bar(places, 'reading runs', progress, few=200):
-            summary, problem = (kept[place], '') if place in kept else next(read)
-            if summary is None:
-                scan.broken.append(problem)
-                continue
-            fresh[os.path.abspath(place)] = [signs[place], summary]
-            scan.runs.append({**summary, **_where(place, signs[place])})
-    if cache is not None and scan.reused < len(fresh):
-        _save_cache(cache, fresh)
+    scan = Scan()
+    for place in bar(list(directories), 'reading runs', progress, few=200):
+        try:
+            record = RunRecord.load(place)
+        except RunRecordError as error:
+            scan.broken.append(str(error))
+        else:
+            scan.runs.append(summary(record, place, metric))
     return scan
 
 
-def _read(place: str) -> tuple[Summary | None, str]:
-    """The summary of the run in a directory, or why there is none."""
-    try:
-        record = RunRecord.load(place)
-    except RunRecordError as error:
-        return None, str(error)
-    return {name: getattr(record, name) for name in _COPIED}, ''
+def summary(record: RunRecord, place: Path, metric: str = '') -> Summary:
+    """The short fields of a record, and its results by ``metric``, read from its evaluations."""
+    name = metric or record.metric
+    logged = [e for e in record.evaluations if isinstance(e, dict)]
+    values = [v if is_number(v := e.get(name)) else None for e in logged]
+    if not logged and not metric:  # a record that somebody else wrote
+        values = [record.best, record.last]
+    results = [v for v in (scales.result(name, v) for v in values) if v is not None]
+    larger = scales.scale(name, record.evaluator).larger_is_better
+    if record.metric_rule and not metric:
+        larger = record.metric_rule == 'greater'
+    layers = place / LAYERS_FILE
+    return {
+        **{field_: getattr(record, field_) for field_ in _COPIED},
+        'metric': name,
+        'larger_is_better': larger,
+        'best': (max if larger else min)(results, default=None),
+        'last': scales.result(name, values[-1]) if values else None,
+        'metrics': sorted({k for e in logged for k, v in e.items() if is_number(v)} - _COUNTERS),
+        'path': os.fspath(place),
+        'layers': os.fspath(layers) if layers.exists() else '',
+    }
+
+
+_COUNTERS = {'epoch', 'iteration'}
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a run record is a number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def curves(run: Summary) -> dict[str, list]:
@@ -126,12 +120,16 @@ def curves(run: Summary) -> dict[str, list]:
     if record is None:
         return {'curve': [], 'losses': []}
     curve = [
-        [e.get('epoch', i), e.get(record.metric)]
+        [e.get('epoch', i), e.get(run['metric'])]
         for i, e in enumerate(record.evaluations)
         if isinstance(e, dict)
     ]
     losses = [p for p in record.losses if isinstance(p, list) and len(p) == 2]
-    return {'curve': thinned(curve), 'losses': thinned(losses)}
+    return {'curve': thinned(_numbers(curve)), 'losses': thinned(_numbers(losses))}
+
+
+def _numbers(pairs: list) -> list:
+    return [pair for pair in pairs if all(map(is_number, pair))]
 
 
 def thinned(points: list, keep: int = CURVE_POINTS) -> list:
@@ -147,12 +145,6 @@ def thinned(points: list, keep: int = CURVE_POINTS) -> list:
     return [points[round(i * step)] for i in range(keep)]
 
 
-def _where(place: str, sign: Sequence[int]) -> Summary:
-    """Where a run is, as it was named this time, and its layer metrics if it has some."""
-    layers_changed = sign[2]  # 0: no such file
-    return {'path': place, 'layers': os.path.join(place, LAYERS_FILE) if layers_changed else ''}
-
-
 def bar(items: list[_T], what: str, show: bool, few: int) -> Iterator[_T]:
     """``items``, with a progress bar on stderr where there are more than ``few`` of them."""
     if not show or len(items) <= few:
@@ -162,22 +154,3 @@ def bar(items: list[_T], what: str, show: bool, few: int) -> Iterator[_T]:
     from rich.progress import track
 
     yield from track(items, what, console=Console(stderr=True), transient=True)
-
-
-def _load_cache(path: Path | None) -> dict[str, list]:
-    """The cached summaries; a cache that is missing, damaged or of another format is empty."""
-    if path is None:
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        if content['format'] == CACHE_FORMAT and isinstance(content['runs'], dict):
-            return content['runs']
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return {}
-
-
-def _save_cache(path: Path, runs: dict[str, list]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({'format': CACHE_FORMAT, 'runs': runs}, separators=(',', ':'))
-    atomic_write_text(path, text)

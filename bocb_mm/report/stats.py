@@ -6,7 +6,7 @@ Every function is indifferent to the order of rows and columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,16 @@ def diverged(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(np.isinf(table.astype(float)), table.index, table.columns)
 
 
+def check_gamma(gamma: float) -> None:
+    """Refuse a threshold that is not a positive number.
+
+    Raises:
+        UserError: It is not.
+    """
+    if not gamma > 0 or not np.isfinite(gamma):
+        raise UserError(f'gamma {gamma}: a positive number is expected (the paper takes 3 or 1)')
+
+
 def failure_threshold(table: pd.DataFrame, gamma: float = DEFAULT_GAMMA) -> pd.Series:
     """Right side of eq. 1 for each column: ``max(R) - min(Q75(R) - Q25(R), gamma)``.
 
@@ -53,8 +63,7 @@ def failure_threshold(table: pd.DataFrame, gamma: float = DEFAULT_GAMMA) -> pd.S
         >>> failure_threshold(pd.DataFrame({'R-50': [80.0, 79.0, 70.0]})).to_dict()
         {'R-50': 77.0}
     """
-    if not gamma > 0 or not np.isfinite(gamma):
-        raise UserError(f'gamma {gamma}: a positive number is expected (the paper takes 3 or 1)')
+    check_gamma(gamma)
     values = finite(table)
     spread = values.quantile(0.75) - values.quantile(0.25)
     return values.max() - spread.clip(upper=gamma)
@@ -216,7 +225,7 @@ def additive_effects(table: pd.DataFrame) -> pd.Series:
     Least-squares fit of ``result = optimizer + column``; in a complete table simply the mean of
     the row. A diverged run counts as the worst finite result of its column.
     """
-    values = punished(table)
+    values = diverged_as_worst(table)
     values = values.dropna(axis=1, how='all').dropna(axis=0, how='all')
     if values.empty:
         return pd.Series(np.nan, index=table.index)
@@ -230,16 +239,41 @@ def additive_effects(table: pd.DataFrame) -> pd.Series:
     return pd.Series(effects, index=values.index).reindex(table.index)
 
 
-def punished(table: pd.DataFrame) -> pd.DataFrame:
+def diverged_as_worst(table: pd.DataFrame) -> pd.DataFrame:
     """``table`` with each diverged result as the worst finite one of its column."""
     values = finite(table)
     worst = values.min()
     return values.where(~diverged(table), pd.DataFrame([worst] * len(table), index=table.index))
 
 
-def performance_rank(table: pd.DataFrame) -> pd.Series:
-    """Rank of the optimizers by their mean result (:func:`additive_effects`), best is 1."""
-    return additive_effects(table).round(9).rank(ascending=False, method='min')
+def performance_rank(table: pd.DataFrame, tasks: Mapping[str, str] | None = None) -> pd.Series:
+    """Rank of the optimizers by their mean rank, averaged within a task and then over tasks.
+
+    Ranks, because a point of AP on one data set and a point of accuracy on another weigh
+    differently; within a task first, so that a task does not count as often as it has columns. In a
+    column of n results the k-th counts ``(k - 1/2) / n``; diverged runs share the last place; where
+    results are missing, means are those of :func:`additive_effects`.
+
+    Args:
+        table: Results, rows optimizers, columns backbones.
+        tasks: Task of each column; without it all are one task.
+
+    Returns:
+        Ranks, best is 1; NaN for an optimizer without a result.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({'a': [3.0, 2, 1], 'b': [3.0, 2, 1], 'det': [10.0, 40, 30]})
+        >>> performance_rank(table, {'a': 'cls', 'b': 'cls', 'det': 'det'}).tolist()
+        [2.0, 1.0, 3.0]
+    """
+    places = table.astype(float).rank(ascending=False, method='average')
+    places = (places - 0.5) / table.notna().sum()
+    of_task: dict[str, list] = {}
+    for column in table.columns:
+        of_task.setdefault((tasks or {}).get(column, ''), []).append(column)
+    means = {task: additive_effects(places[columns]) for task, columns in of_task.items()}
+    return additive_effects(pd.DataFrame(means)).round(9).rank(method='min')
 
 
 def hyperparameter_rank(variation: pd.DataFrame) -> pd.Series:
@@ -323,3 +357,29 @@ def rank_optimizers(
     )
     ordered = keys.apply(tuple, axis=1).rank(method='min') if len(keys) else keys['score']
     return ranks.assign(overall=ordered.reindex(ranks.index)).rename_axis(index='optimizer')
+
+
+def performance_profiles(table: pd.DataFrame, distances: Sequence[float]) -> pd.DataFrame:
+    """Share of the backbones on which an optimizer is at most so far from the best.
+
+    After Dolan and More (2002) with differences in points in place of ratios. Missing results are
+    left out of an optimizer's share, diverged ones count as infinitely far.
+
+    Args:
+        table: Results, rows optimizers, columns backbones.
+        distances: Distances from the best, in the table's unit.
+
+    Returns:
+        Rows optimizers, columns ``distances``, values 0 to 1.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({'a': [80.0, 79.0], 'b': [70.0, 75.0]}, index=['SGD', 'Adam'])
+        >>> performance_profiles(table, [0, 1]).loc['Adam'].tolist()
+        [0.5, 1.0]
+    """
+    values = finite(table)
+    gap = (values.max() - values).where(~diverged(table), np.inf)
+    there = gap.notna().sum(axis=1).replace(0, np.nan)
+    profile = {d: (gap <= d + 1e-9).sum(axis=1) / there for d in distances}
+    return pd.DataFrame(profile, index=table.index)

@@ -28,7 +28,7 @@ BACKBONE_COLORS = {
     'classical CNN': ORANGE,
     'modern DNN': BLUE,
     'MetaFormer': GREEN,
-    '': GRAY,
+    '': SKY,  # not gray: that is the outliers'
 }
 # Inches: one column of a two-column page, and the whole width of the text.
 COLUMN, TEXT = 3.5, 7.0

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from bocb_mm import facts
-from bocb_mm.report import coupling, names, paper, stats
-from bocb_mm.report.load import ResultTable
+from bocb_mm.report import names, paper, stats, tuning
+from bocb_mm.report.coupling import Coupling
+from bocb_mm.report.model import Report, ResultTable
 from bocb_mm.report.style import category_label
 
-if TYPE_CHECKING:
-    from bocb_mm.report.build import Report
-
-# Up to so many optimizers, "failed" says little: the threshold is the best less the quartiles'
+# Of fewer optimizers than this, "failed" says little: the threshold is the best less the quartiles'
 # distance, which is always less than the range (unless a quarter of the results are equal).
-FEW = 5
+FEW = 6
 
 
 def lead(report: Report) -> str:
@@ -40,8 +37,8 @@ def groups(report: Report) -> list[tuple[str, list[str]]]:
     return [*found, ('Optimizers', ranking_sentences(report))]
 
 
-def sentences(table: ResultTable, coupled: coupling.Coupling) -> list[str]:
-    """What a table says: coverage, failures, the steadiest and the most coupled backbone."""
+def sentences(table: ResultTable, coupled: list[Coupling]) -> list[str]:
+    """What a table says: coverage, failures, the steadiest and the most coupled column."""
     values, failed = table.values, table.failed
     there = int(values.notna().to_numpy().sum())
     lost = int(stats.diverged(values).to_numpy().sum())
@@ -49,35 +46,66 @@ def sentences(table: ResultTable, coupled: coupling.Coupling) -> list[str]:
         f'{_count(values.shape[0], "optimizer")} {_columns(values)}: {there} of {values.size} '
         f'pairs have a result{_missing(values.size - there)}'
         f'{f", {lost} of them diverged" if lost else ""}. {int(failed.to_numpy().sum())} failed '
-        f'by eq. 1 with gamma = {table.gamma:g}.'
+        f'by eq. 1 with gamma = {table.gamma:g}{_in_doubt(table)}.'
     ]
-    if values.shape[0] <= FEW and failed.to_numpy().any():
+    if values.shape[0] < FEW and failed.to_numpy().any():
         lines.append(
             'With so few optimizers look at the range too: eq. 1 fails the worst result of a '
             'column, however close to the best it is.'
         )
-    kept = stats.stability(values)[values.notna().sum() > 2].dropna(subset=['std'])
-    if len(kept) > 1:
-        calm, wild = kept['std'].idxmin(), kept['std'].idxmax()
-        lines.append(
-            f'Least moved by the choice of the optimizer: {calm} (s.d. {kept.at[calm, "std"]:.2f} '
-            f'points); most: {wild} (s.d. {kept.at[wild, "std"]:.2f}, without its worst result).'
-        )
-    lines += _coupling_sentences(coupled)
+    lines += _spread_sentence(table)
+    lines += [line for one in coupled for line in _coupling_sentences(one, len(coupled) > 1)]
     never = [
         str(o) for o in values.index if not failed.loc[o].any() and values.loc[o].notna().all()
     ]
     if never and min(values.shape) > 1:
         lines.append(f'Never failed: {_and(never)}.')
+    return lines + table.notes
+
+
+def _in_doubt(table: ResultTable) -> str:
+    """How many of the failures a search might still undo."""
+    counts = table.doubtful_failures()
+    parts = [
+        f'{counts[tuning.SINGLE]} with {tuning.LEGEND[tuning.SINGLE]}',
+        f'{counts[tuning.EDGE]} with the {tuning.LEGEND[tuning.EDGE]}',
+    ]
+    shown = [part for part, n in zip(parts, counts.values()) if n]
+    return f', {_and(shown)}: there the rate may have failed, not the optimizer' if shown else ''
+
+
+def _spread_sentence(table: ResultTable) -> list[str]:
+    """Where the choice of the optimizer moves least and most, task by task.
+
+    Without the worst result the s.d. of a handful says little; then the whole range is taken.
+    """
+    few = len(table.values) < FEW
+    if few:
+        spread = stats.finite(table.values).max() - stats.finite(table.values).min()
+        what = 'range'
+    else:
+        spread, what = stats.stability(table.values)['std'], 's.d.'
+    spread = spread[table.values.notna().sum() > 2].dropna()
+    lines = []
+    for group, columns in table.groups().items():
+        own = spread[[c for c in columns if c in spread.index]]
+        if len(own) < 2:
+            continue
+        calm, wild = own.idxmin(), own.idxmax()
+        where = f'In {group}, least' if len(table.groups()) > 1 else 'Least'
+        without = '' if few else ', without its worst result'
+        lines.append(
+            f'{where} moved by the choice of the optimizer: {calm} ({what} {own[calm]:.2f} '
+            f'points); most: {wild} ({what} {own[wild]:.2f}{without}).'
+        )
     return lines
 
 
 def _columns(values: pd.DataFrame) -> str:
     """``on 20 backbones``, or where one stands there more than once ``in 11 columns (...)``."""
-    n = len({names.split_column(str(c))[:2] for c in values.columns})
-    if n == values.shape[1]:
-        return f'on {_count(n, "backbone")}'
     backbones = len({names.split_column(str(c))[1] for c in values.columns})
+    if backbones == values.shape[1]:
+        return f'on {_count(backbones, "backbone")}'
     return f'in {values.shape[1]} columns ({_count(backbones, "backbone")})'
 
 
@@ -89,27 +117,55 @@ def _missing(n: int) -> str:
     return f', {n} {"is" if n == 1 else "are"} missing' if n else ''
 
 
-def _coupling_sentences(coupled: coupling.Coupling) -> list[str]:
-    if math.isnan(coupled.share):
+def _coupling_sentences(found: Coupling, several: bool) -> list[str]:
+    """Share and p-value of a task, who stands out, and whether that rests on one optimizer."""
+    if math.isnan(found.share):
         return []
-    lines = []
-    p_value = '' if math.isnan(coupled.p_value) else f' (p = {coupled.p_value:.2g})'
-    lines.append(
-        f'Coupling: {coupled.share:.0%} of what the choice of the optimizer moves is peculiar to '
-        f'single backbones{p_value}; tested: {coupled.method}.'
-    )
-    columns = coupled.columns.dropna(subset=['p_holm'])
-    sure = [str(c) for c in columns.index[columns['p_holm'] < 0.05]]
-    if sure:
-        lines.append(f'Coupled beyond chance, corrected for all: {_and(sure)}.')
+    where = f'Coupling in {found.group}' if several else 'Coupling'
+    p_value = '' if math.isnan(found.p_value) else f' (p = {found.p_value:.2g}{_range(found)})'
+    lines = [
+        f'{where}: {found.share:.0%} of what the choice of the optimizer moves is peculiar to '
+        f'single columns{p_value}; tested: {found.method}.'
+    ]
+    columns = found.columns.dropna(subset=['p_holm'])
+    if found.beyond_chance:
+        lines.append(f'Coupled beyond chance, corrected for all: {_and(found.beyond_chance)}.')
     elif len(columns):
         first = columns['p_value'].idxmin()
         lines.append(
-            f'No single backbone stands out after correction for {len(columns)} tests; nearest is '
+            f'No single column stands out after correction for {len(columns)} tests; nearest is '
             f'{first} (share {columns.at[first, "share"]:.0%}, '
             f'p = {columns.at[first, "p_value"]:.2g}).'
         )
-    return lines
+    return lines + _sensitivity_sentences(found)
+
+
+def _range(found: Coupling) -> str:
+    """The range of the p-value when each optimizer is left out in turn."""
+    low, high = (f'{p:.2g}' for p in found.p_range)
+    if low == 'nan':
+        return ''
+    each = 'with each optimizer left out in turn'
+    return f', the same {each}' if low == high else f', {low} to {high} {each}'
+
+
+def _sensitivity_sentences(found: Coupling) -> list[str]:
+    """What becomes of the verdict on the columns without an optimizer, or without two."""
+    if not len(found.left_out):
+        return []
+    now = set(found.beyond_chance)
+    changed: dict[str, list[str]] = {}
+    for row in found.left_out.sort_values('n', kind='stable').itertuples():
+        then = set(filter(None, row.beyond_chance.split('; ')))
+        words = [f'{_and(sorted(then - now))} stands out'] if then - now else []
+        words += [f'{_and(sorted(now - then))} no longer stands out'] if now - then else []
+        others = changed.setdefault(' and '.join(words), [])
+        if not any(one in row.Index.split(' and ') for one in others):  # one of the two would do
+            others.append(row.Index)
+    changed.pop('', None)
+    if not changed:
+        return ['Left out in turn, no optimizer changes which columns stand out.']
+    return [f'Without {_or(out)}, {what}.' for what, out in changed.items()]
 
 
 def ranking_sentences(report: Report) -> list[str]:
@@ -119,7 +175,8 @@ def ranking_sentences(report: Report) -> list[str]:
     if len(ranks) == 1:
         lines.append('With one optimizer there is nothing to rank.')
     elif len(ranks):
-        first = [str(o) for o in ranks.sort_values('overall', kind='stable').index[:3]]
+        ordered = ranks.sort_values('overall', kind='stable')
+        first = [str(o) for o in ordered.index[: max(1, min(3, len(ordered) // 2))]]
         lines.append(
             f'Best overall: {_and(first)} (C.5: performance, tuning, BOCB and computation).'
         )
@@ -137,19 +194,30 @@ def ranking_sentences(report: Report) -> list[str]:
 
 def printed_notes(comparison: pd.DataFrame) -> list[str]:
     """How the bottom lines printed under Table 1 relate to its numbers."""
-    off = (comparison['mean_difference'].abs() > 0.0051).sum()
-    trimmed = ((comparison['mean_trimmed'] - comparison['mean_printed']).abs() < 0.0051).sum()
+    n = len(comparison)
+    off = comparison['mean_difference'].abs() > 0.0051
     worst = comparison['mean_difference'].abs().idxmax()
+    mean = (comparison['mean_trimmed'] - comparison['mean_printed']).abs() < 0.0051
+    std = (comparison['std_trimmed'] - comparison['std_printed']).abs() < 0.051
+    spread = (comparison['range'] - comparison['range_printed']).abs() < 0.51
+    others = _and([str(c) for c in comparison.index[~spread]])
     return [
-        f'The printed Mean differs from the table in {off} of {len(comparison)} columns, most in '
-        f'{worst} ({comparison.at[worst, "mean_printed"]:.2f} printed, '
+        f'The printed Mean differs from the table in {off.sum()} of {n} columns, most in {worst} '
+        f'({comparison.at[worst, "mean_printed"]:.2f} printed, '
         f'{comparison.at[worst, "mean"]:.2f} by the stated rule). Leaving out the two best results '
-        f'as well gives {trimmed} of the {len(comparison)} printed means.'
+        f'as well gives {mean.sum()} of the {n} printed means and {std.sum()} of the standard '
+        'deviations.',
+        f'The printed Range leaves out the worst result only, as stated: it fits {spread.sum()} of '
+        f'{n} columns (not {others}).',
     ]
 
 
-def _and(items: list[str]) -> str:
-    return ' and '.join([', '.join(items[:-1]), items[-1]] if len(items) > 1 else items)
+def _and(items: list[str], word: str = 'and') -> str:
+    return f' {word} '.join([', '.join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def _or(items: list[str]) -> str:
+    return _and(items, 'or')
 
 
 def kind_label(optimizer: str) -> str:

@@ -7,8 +7,9 @@ import re
 
 import pandas as pd
 
-from bocb_mm.report import coupling, paper, stats
-from bocb_mm.report.load import ResultTable
+from bocb_mm.report import paper, stats, tuning
+from bocb_mm.report.coupling import Coupling
+from bocb_mm.report.model import ResultTable
 
 # Okabe and Ito's blue and a gray of the same lightness for every kind of colour vision.
 BLUE, GRAY = '0072B2', '8C8C8C'
@@ -19,6 +20,8 @@ _TEX = {
     '^': r'\textasciicircum{}',
     '–': '--',
     '±': r'$\pm$',
+    tuning.SINGLE: r'\dag{}',
+    tuning.EDGE: r'\ddag{}',
     '<': r'\textless{}',
     '>': r'\textgreater{}',
     '|': r'\textbar{}',
@@ -78,30 +81,30 @@ def _no_formula(value: object) -> object:
 
 
 def cell_texts(table: ResultTable) -> pd.DataFrame:
-    """What stands in a cell: mean, ``± s.d. (n)`` of several seeds, / the paper's / difference."""
+    """What stands in a cell: mean, ``± s.d. (n)`` of several seeds, / the paper's / difference.
+
+    A failure on a setting in doubt has its mark (:data:`tuning.LEGEND`).
+    """
     digits = decimals(table.values)
     several = {(c.optimizer, c.column): c for c in table.cells.itertuples() if c.n > 1}
-    texts = table.values.map(lambda v: number(v, digits)).astype(object)
+    shown = table.shown(table.values)
+    texts = shown.map(lambda v: number(v, digits)).astype(object)
     for (optimizer, column), cell in several.items():
         if math.isfinite(cell.value):
             texts.at[optimizer, column] += f' ± {cell.sd:.{digits}f} ({cell.n})'
+    for pair, (mark, _) in table.doubts.items():
+        if table.failed.at[pair]:
+            texts.at[pair] += mark
     if table.reference is not None:
-        for column in texts.columns:
-            for optimizer in texts.index:
-                ours, theirs = (
-                    table.values.at[optimizer, column],
-                    table.reference.at[optimizer, column],
-                )
-                if math.isnan(theirs):
-                    continue
-                change = ours - theirs
-                shown = f'{change:+.{digits}f}' if math.isfinite(change) else MISSING
-                texts.at[optimizer, column] += f' / {number(theirs, digits)} / {shown}'
+        for pair, theirs in table.reference.stack().dropna().items():
+            change = shown.at[pair] - theirs
+            difference = f'{change:+.{digits}f}' if math.isfinite(change) else MISSING
+            texts.at[pair] += f' / {number(theirs, digits)} / {difference}'
     return texts
 
 
-def bottom_rows(table: ResultTable) -> dict[str, dict[str, str]]:
-    """The rows under a table: mean, std and range, n, failed; the paper's printed ones."""
+def bottom_rows(table: ResultTable) -> pd.DataFrame:
+    """The rows under a table as texts: mean, std and range, n, failed; the paper's printed ones."""
     digits = decimals(table.values)
     found = table.statistics
     several = table.cells['n'].max() > 1 if len(table.cells) else False
@@ -114,7 +117,7 @@ def bottom_rows(table: ResultTable) -> dict[str, dict[str, str]]:
             for c, r in found.iterrows()
         },
         'n': {c: str(int(count[c])) for c in found.index},
-        'Failed': {c: str(int(n)) for c, n in found['n_failed'].items()},
+        'Failed': {c: _failed(table, str(c)) for c in found.index},
     }
     if several:
         runs = table.cells.groupby('column')[['n', 'n_diverged']].sum().sum(axis=1)
@@ -125,7 +128,15 @@ def bottom_rows(table: ResultTable) -> dict[str, dict[str, str]]:
         rows['Std/Range (printed)'] = {
             c: f'{printed.at[c, "std"]:.1f}/{printed.at[c, "range"]:.0f}' for c in found.index
         }
-    return rows
+    return pd.DataFrame.from_dict(rows, orient='index', columns=found.index)
+
+
+def _failed(table: ResultTable, column: str) -> str:
+    """How many failed, and how many of them on a setting in doubt: ``5 (2†, 1‡)``."""
+    failed = table.failed[column]
+    marks = [mark for (o, c), (mark, _) in table.doubts.items() if c == column and failed[o]]
+    counts = [f'{marks.count(mark)}{mark}' for mark in tuning.LEGEND if mark in marks]
+    return f'{int(failed.sum())}' + (f' ({", ".join(counts)})' if counts else '')
 
 
 def _std_range(std: float, spread: float) -> str:
@@ -134,28 +145,29 @@ def _std_range(std: float, spread: float) -> str:
 
 def cells_frame(table: ResultTable) -> pd.DataFrame:
     """Every cell as a row: value, spread, interval, best setting, marks, the paper's value."""
-    failed, best = table.failed, stats.top(table.values)
     rows = []
     for cell in table.cells.itertuples():
         place = (cell.optimizer, cell.column)
-        low, high = coupling.bootstrap_interval(cell.seed_values)
+        sign = table.sign(cell.column)
         theirs = table.reference.at[place] if table.reference is not None else math.nan
+        ends = sorted((sign * cell.ci_low, sign * cell.ci_high))
         rows.append(
             {
                 'column': cell.column,
                 'optimizer': cell.optimizer,
-                'value': cell.value,
+                'value': sign * cell.value,
                 'sd': cell.sd,
                 'n': cell.n,
                 'n_diverged': cell.n_diverged,
-                'ci_low': low,
-                'ci_high': high,
+                'ci_low': ends[0],
+                'ci_high': ends[1],
                 'lr': cell.lr,
                 'weight_decay': cell.weight_decay,
-                'failed': bool(failed.at[place]),
-                'top4': bool(best.at[place]),
+                'failed': bool(table.failed.at[place]),
+                'top': bool(table.top.at[place]),
+                'tuning': table.doubts.get(place, ('', ''))[1],
                 'paper': theirs,
-                'difference': cell.value - theirs if math.isfinite(cell.value) else math.nan,
+                'difference': sign * cell.value - theirs if math.isfinite(cell.value) else math.nan,
             }
         )
     frame = pd.DataFrame(rows)
@@ -167,9 +179,23 @@ def cells_frame(table: ResultTable) -> pd.DataFrame:
     return order.sort_values(['c', 'o']).drop(columns=['c', 'o']).reset_index(drop=True)
 
 
+def coupling_frame(coupled: list[Coupling]) -> pd.DataFrame:
+    """The coupling of a table: a row for all columns of each task, and one a column."""
+    parts = []
+    for found in coupled:
+        name = f'({found.group})' if len(coupled) > 1 else '(table)'
+        p_low, p_high = found.p_range
+        whole = {'share': found.share, 'p_value': found.p_value, 'p_low': p_low, 'p_high': p_high}
+        parts += [pd.DataFrame(whole, [name]), found.columns]
+    order = ['share', 'p_value', 'p_holm', 'p_low', 'p_high']
+    return pd.concat(parts).reindex(columns=order).rename_axis('column')
+
+
 def legend(table: ResultTable) -> str:
     """One paragraph that says what the marks and rows of a table mean."""
-    best = 'The four best of a column are' if table.n_top == 4 else 'The best of a column is'
+    best = (
+        f'The {table.n_top} best of a column are' if table.n_top > 1 else 'The best of a column is'
+    )
     parts = [
         f'{best} bold and blue, failed ones italic and gray: eq. 1 with gamma = {table.gamma:g}.',
         'Mean, Std and Range leave out the single worst result of a column.',
@@ -178,18 +204,26 @@ def legend(table: ResultTable) -> str:
         parts.append("A cell shows ours / the paper's / the difference.")
     if len(table.cells) and table.cells['n'].max() > 1:
         parts.append('± is the standard deviation over the seeds, their number in parentheses.')
-    if any(m.lower().startswith('coco') for m in table.metric.split(', ')):
+    if any(m.lower().startswith('coco') for m in table.metrics.values()):
         parts.append('COCO AP is shown in points (the logged value times 100), as gamma is.')
+    if table.errors:
+        every = len(table.errors) == len(table.metrics)
+        which = 'all columns' if every else ', '.join(sorted(table.errors))
+        parts.append(f'Smaller is better in {which}.')
+    doubtful = [mark for mark, n in table.doubtful_failures().items() if n]
+    if doubtful:
+        marks = ', '.join(f'{mark} {tuning.LEGEND[mark]}' for mark in doubtful)
+        parts.append(f'Failures that a search may still undo: {marks}.')
     if table.source == 'paper' and table.name.startswith('table1_cifar100'):
         parts.append(
             "The paper's printed Mean and Std leave out each column's two best results as well; "
             'the rows above them follow the rule it states.'
         )
-    return ' '.join(parts)
+    return ' '.join([*parts, *table.notes])
 
 
 def markdown(table: ResultTable) -> str:
-    """The table in Markdown: top-4 bold, failed italic."""
+    """The table in Markdown: the best bold, failed italic."""
     texts, failed, best = cell_texts(table), table.failed, table.top
     head = ['optimizer', *texts.columns]
     lines = [_row(head), _row(['---'] + ['---:'] * len(texts.columns))]
@@ -200,9 +234,9 @@ def markdown(table: ResultTable) -> str:
             mark = '*' * stars
             cells.append(f'{mark}{texts.at[optimizer, column]}{mark}')
         lines.append(_row(cells, marked=True))
-    for name, cells_ in bottom_rows(table).items():
-        lines.append(_row([name, *cells_.values()]))
-    return f'# {_md(table.title)}\n\n{legend(table)}\n\n' + '\n'.join(lines) + '\n'
+    for name, cells_ in bottom_rows(table).iterrows():
+        lines.append(_row([str(name), *cells_]))
+    return f'# {_md(table.title)}\n\n{_md(legend(table))}\n\n' + '\n'.join(lines) + '\n'
 
 
 def _row(cells: list[str], marked: bool = False) -> str:
@@ -217,40 +251,32 @@ def _md(text: str) -> str:
 
 
 def latex(table: ResultTable) -> str:
-    r"""The table in LaTeX with booktabs: top-4 blue, failed gray.
+    r"""The table in LaTeX with booktabs: the best blue, failed gray.
 
     The file compiles by itself, and can be read with ``\input`` into a document that loads
     booktabs, xcolor and graphicx.
     """
-    texts, failed, best = cell_texts(table), table.failed, table.top
-    body = []
-    for optimizer in texts.index:
-        cells = [tex(str(optimizer))]
-        for column in texts.columns:
-            cell = tex(texts.at[optimizer, column])
-            if best.at[optimizer, column]:
-                cell = rf'\textcolor{{bocbblue}}{{\textbf{{{cell}}}}}'
-                if failed.at[optimizer, column]:
-                    cell = rf'\textit{{{cell}}}'
-            elif failed.at[optimizer, column]:
-                cell = rf'\textcolor{{bocbgray}}{{{cell}}}'
-            cells.append(cell)
-        body.append(' & '.join(cells) + r' \\')
-    bottom = [
-        ' & '.join(map(tex, [name, *cells.values()])) + r' \\'
-        for name, cells in bottom_rows(table).items()
-    ]
-    heads = ' & '.join(tex(c) for c in ['', *texts.columns])
+    texts, bottom = cell_texts(table).rename_axis(index=None), bottom_rows(table)
+    marks = pd.DataFrame('', texts.index, texts.columns)
+    marks[table.failed] = 'textcolor:{bocbgray}--rwrap'
+    marks[table.top] = 'textcolor:{bocbblue}--rwrap;textbf:--rwrap'
+    marks[table.top & table.failed] = 'textit:--rwrap;textcolor:{bocbblue}--rwrap;textbf:--rwrap'
+    below = bottom.style.format(tex).format_index(tex)
+    styled = texts.style.format(tex).format_index(tex).format_index(tex, axis=1)
+    lines = (
+        styled.apply(lambda _: marks, axis=None)
+        .concat(below)
+        .to_latex(hrules=True, column_format='l' + 'c' * len(texts.columns))
+        .splitlines()
+    )
+    lines.insert(-2 - len(bottom), r'\midrule')  # between the results and the rows below them
     said = legend(table).replace('bold and blue', 'blue').replace('italic and gray', 'gray')
     return _TEX_FILE.format(
         blue=BLUE,
         gray=GRAY,
         caption=tex(f'{table.title}. {said}'),
         label=re.sub(r'[^0-9A-Za-z-]', '-', table.name),
-        spec='l' + 'c' * len(texts.columns),
-        heads=heads,
-        body='\n'.join(body),
-        bottom='\n'.join(bottom),
+        tabular='\n'.join(lines),
     )
 
 
@@ -274,15 +300,7 @@ _TEX_FILE = r"""%% Compiles by itself, or \input it with booktabs, xcolor and gr
 \caption{{{caption}}}
 \label{{tab:{label}}}
 \resizebox{{\linewidth}}{{!}}{{%
-\begin{{tabular}}{{{spec}}}
-\toprule
-{heads} \\
-\midrule
-{body}
-\midrule
-{bottom}
-\bottomrule
-\end{{tabular}}}}
+{tabular}}}
 \end{{table}}
 \bocbend
 """

@@ -176,7 +176,7 @@ class RunRecord:
         if path.is_dir():
             path = path / FILE_NAME
         try:
-            data = json.loads(path.read_bytes().decode('utf-8'))
+            data = json.loads(path.read_bytes().decode('utf-8'), parse_int=_int)
         except (OSError, ValueError, RecursionError) as error:
             raise RunRecordError(f'{path}: not a readable run record ({error})') from None
         try:
@@ -191,6 +191,13 @@ class RunRecord:
             return cls.load(directory)
         except RunRecordError:
             return None
+
+
+def _int(digits: str) -> int:
+    """An integer that floats can hold, or a ValueError."""
+    if len(digits) > 300:
+        raise ValueError(f'a number of {len(digits)} digits')
+    return int(digits)
 
 
 def _checked(data: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bocb_mm.report import alt, figures, layers, load
+from bocb_mm.report import alt, figures, layers, load, records
 from tests.report.synthetic_runs import make_record
 
 
@@ -21,7 +21,7 @@ def test_words_of_a_table():
     table = load.from_frame('t', pd.DataFrame(results, index=list('abcde')), 'csv')
     # medians 79.5 and 81.5; outliers: 60 and 70
     assert alt.medians(table) == (
-        'Medians from 79.5 (R-50) to 81.5 (CNX-T); backbones with outliers: R-50, CNX-T.'
+        'Medians from 79.5 (R-50) to 81.5 (CNX-T); columns with outliers: R-50, CNX-T.'
     )
     # thresholds 80 - 0.9 and 82.5 - 1: c and d fail on R-50, a and d on CNX-T
     assert alt.failures(table) == '4 of 10 results failed, most often d (2 times).'
@@ -67,14 +67,14 @@ def test_transfer_needs_two_pretrainings():
     assert layers.several_pretrainings([one, other]) == {'det R-50': [one, other]}
 
 
-def test_variation_is_in_the_papers_order():
+def test_variation_is_in_the_papers_order(tmp_path):
     runs = []
     for optimizer in ('RMSProp', 'SGD'):
         for backbone, lr in (('CNX-T', 0.1), ('AlexNet', 0.2), ('R-50', 0.1)):
             record = make_record(optimizer, backbone, lr=lr)
-            runs.append(record.__dict__ | {'path': f'{optimizer}{backbone}'})
+            runs.append(records.summary(record, tmp_path / f'{optimizer}{backbone}'))
     rows, _ = load.tidy_runs(runs)
-    (table,) = load.tables_from_runs(rows)
+    (table,) = load.tables_from_runs(rows, runs)
     variation = figures._variation(table, 'optimizer')
     assert list(variation.columns) == ['AlexNet', 'R-50', 'CNX-T']
     assert list(variation.index) == ['SGD', 'RMSProp']

@@ -1,20 +1,17 @@
 """Runs and CSV files into result tables: best setting, seeds, divergence, names, bad input."""
 
-import functools
 import json
-import math
 
 import pytest
 
-from bocb_mm.errors import UserError
-from bocb_mm.report import load, names, parallel, records, stats
+from bocb_mm.report import load, names, paper, records, stats
 from tests.report.synthetic_runs import make_record, save
 
 
 def tables_of(root, **options):
     scan = records.read_runs(records.run_directories([root]), progress=False)
     rows, left_out = load.tidy_runs(scan.runs, **options)
-    return {t.name: t for t in load.tables_from_runs(rows)}, left_out, scan
+    return {t.name: t for t in load.tables_from_runs(rows, scan.runs)}, left_out, scan
 
 
 def test_cell_is_the_mean_over_seeds_of_the_best_setting(tmp_path):
@@ -77,13 +74,6 @@ def test_coco_is_in_points_and_heads_are_the_papers(tmp_path):
     assert table.reference.loc['SGD'].tolist() == [47.5, 28.7]
 
 
-def test_what_is_logged_in_percent_stays_so():
-    for metric in ('accuracy/top1', 'multi-label/mAP', 'single-label/f1-score'):
-        assert load.points(metric, 75.5) == 75.5
-    for metric in ('coco/AP', 'coco/bbox_mAP', 'pascal_voc/mAP', 'PCK'):
-        assert load.points(metric, 0.755) == 75.5
-
-
 def test_gamma_of_the_record_then_of_the_data_set(tmp_path):
     for dataset, gamma in (('cifar100', None), ('imagenet', None), ('digits', 0.5)):
         save(tmp_path / dataset, make_record('SGD', dataset=dataset, gamma=gamma))
@@ -127,39 +117,6 @@ def test_broken_records_are_named_and_the_rest_read(tmp_path):
         assert any(f'/{name}/run.json' in line for line in scan.broken)
 
 
-def test_cache_serves_unchanged_runs_only(tmp_path):
-    places = [save(tmp_path / 'r', make_record('SGD', seed=s, best=70.0)) for s in range(3)]
-    cache = tmp_path / 'cache.json'
-    first = records.read_runs(places, cache, progress=False)
-    second = records.read_runs(places, cache, progress=False)
-    assert (first.reused, second.reused) == (0, 3) and second.runs == first.runs
-    make_record('SGD', seed=0, best=99.0).save(places[0])
-    third = records.read_runs(places, cache, progress=False)
-    assert third.reused == 2 and third.runs[0]['best'] == pytest.approx(99.0)
-    cache.write_text('{"format": 1, "runs"')
-    assert records.read_runs(places, cache, progress=False).reused == 0
-
-
-def test_many_runs_are_read_by_several_processes_as_by_one(tmp_path, monkeypatch):
-    places = [save(tmp_path / 'r', make_record('SGD', seed=s, best=70 + s / 9)) for s in range(20)]
-    (places[3] / 'run.json').write_text('{')
-    (places[5] / 'layer_metrics.csv').write_text('layer\n')
-    alone = records.read_runs(places, progress=False)
-    spread = functools.partial(parallel.spread, processes=2)
-    monkeypatch.setattr(
-        records, 'spread', lambda work, items, chunk, few: spread(work, items, chunk=3, few=2)
-    )
-    shared = records.read_runs(places, tmp_path / 'cache.json', progress=False)
-    assert (shared.runs, shared.broken) == (alone.runs, alone.broken)
-    assert len(shared.runs) == 19 and len(shared.broken) == 1
-    assert [r['seed'] for r in shared.runs if r['layers']] == [5]
-    places[7].joinpath('run.json').unlink()  # only what is there and changed is read again
-    make_record('SGD', seed=9, best=99.0).save(places[9])
-    again = records.read_runs(places, tmp_path / 'cache.json', progress=False)
-    assert again.reused == 17 and len(again.broken) == 2
-    assert {r['seed']: r['best'] for r in again.runs}[9] == pytest.approx(99.0)
-
-
 def test_curves_are_read_when_they_are_shown(tmp_path):
     place = save(tmp_path, make_record('SGD', best=70.0, epochs=200))
     run = records.read_runs([place], progress=False).runs[0]
@@ -170,51 +127,13 @@ def test_curves_are_read_when_they_are_shown(tmp_path):
     assert records.curves(run) == {'curve': [], 'losses': []}
 
 
-# -- wide CSV ----------------------------------------------------------------------------------
-
-
-def csv(tmp_path, text):
-    path = tmp_path / 'mine.csv'
-    path.write_text(text)
-    return path
-
-
-def test_csv_with_missing_and_diverged(tmp_path):
-    table = load.table_from_csv(csv(tmp_path, 'optimizer,R-50,X\nSGD,70.5,diverged\nMuon,,-inf\n'))
-    assert table.name == 'mine' and table.gamma == 3
-    assert table.values.loc['SGD'].tolist() == [70.5, stats.DIVERGED]
-    assert math.isnan(table.values.at['Muon', 'R-50'])
-    assert len(table.cells) == 3
-
-
-BAD_CSV = {
-    'empty': ('', 'a row of backbones'),
-    'only a head': ('optimizer,R-50\n', 'a row of backbones'),
-    'a word': ('optimizer,R-50\nSGD,seventy\n', "row 'SGD', column 'R-50'"),
-    'short row': ('optimizer,R-50,X\nSGD,70\n', "row 'SGD' has 2 cells"),
-    'optimizer twice': ('optimizer,R-50\nSGD,70\nSGD,71\n', "optimizer 'SGD' stands there twice"),
-    'column twice': ('optimizer,R-50,R-50\nSGD,70,71\n', "column 'R-50' stands there twice"),
-}
-
-
-@pytest.mark.parametrize('case', BAD_CSV)
-def test_bad_csv_is_one_clear_line(tmp_path, case):
-    text, message = BAD_CSV[case]
-    with pytest.raises(UserError, match=message):
-        load.table_from_csv(csv(tmp_path, text))
-
-
 def test_paper_cells_are_found_in_any_spelling():
-    from bocb_mm.report import paper
-
     assert paper.value('table1_cifar100', 'resnet-50', 'sgd-m') == 78.76
     assert paper.value('table3_coco', 'pose VGG-13 (sgd)', 'SGD') == 47.5
     assert paper.value('table1_cifar100', 'R-50', 'Muon') is None
 
 
 def test_every_name_of_the_paper_is_canonical():
-    from bocb_mm.report import paper
-
     for name in paper.TABLES:
         for column in paper.read(name):
             assert names.split_column(column)[1] in names.BACKBONES

@@ -271,3 +271,9 @@ def test_printed_rows_of_table_1():
     assert trimmed.sum() == 19 and not trimmed['CNX-T']
     assert ((comparison['std_trimmed'] - comparison['std_printed']).abs() < 0.051).sum() == 18
     assert (comparison['mean_difference'] > 0.005).all()  # the stated rule never gives it
+
+
+def test_profiles_and_diverged():
+    values = pd.DataFrame({'a': [80.0, 79, stats.DIVERGED], 'b': [70.0, 75, np.nan]})
+    profile = stats.performance_profiles(values, [0, 1, 5])
+    assert profile.to_numpy().tolist() == [[0.5, 0.5, 1], [0.5, 1, 1], [0, 0, 0]]

@@ -6,7 +6,7 @@ import subprocess
 import pandas as pd
 import pytest
 
-from bocb_mm.report import load, paper, stats, tables
+from bocb_mm.report import load, paper, stats, tables, wide_csv
 
 NASTY = ['=1+1', '<script>alert(1)</script>', 'a|b', r'50%_\x{y}~^"&$#', '**x**', 'Größe', '漢']
 
@@ -30,7 +30,7 @@ def test_csv_comes_back_as_it_was(tmp_path, name):
     path = tmp_path / 'again.csv'
     path.write_text(tables.csv_text(paper.read(name)))
     pd.testing.assert_frame_equal(
-        load.read_wide_csv(path), paper.read(name), check_names=False, check_dtype=False
+        wide_csv.read(path), paper.read(name), check_names=False, check_dtype=False
     )
 
 
@@ -50,13 +50,21 @@ def test_marks_of_a_table():
     assert '*60.0*' in text and '**60.0**' not in text
 
 
-def test_of_four_optimizers_only_the_best_is_marked():
-    results = pd.DataFrame({'R-50': [80.0, 79.9, 60.0], 'CNX-T': [1.0, 2.0, 2.0]})
-    table = load.from_frame('t', results.set_axis(list('abc')), 'csv')
-    assert table.top['R-50'].tolist() == [True, False, False]
-    assert table.top['CNX-T'].tolist() == [False, True, True]
-    assert tables.legend(table).startswith('The best of a column is')
-    assert tables.cells_frame(table)['top4'].all()
+@pytest.mark.parametrize(
+    ('optimizers', 'marked'), [(1, 1), (4, 1), (5, 1), (9, 1), (10, 2), (20, 4)]
+)
+def test_the_best_fifth_is_marked(optimizers, marked):
+    results = pd.DataFrame({'R-50': range(optimizers)}, index=[f'o{i}' for i in range(optimizers)])
+    table = load.from_frame('t', results.astype(float), 'csv')
+    assert table.top['R-50'].sum() == tables.cells_frame(table)['top'].sum() == marked
+    start = f'The {marked} best of a column are' if marked > 1 else 'The best of a column is'
+    assert tables.legend(table).startswith(start)
+
+
+def test_of_five_optimizers_the_failed_are_not_among_the_best():
+    results = pd.DataFrame({'R-50': [80.0, 79.9, 75.0, 70.0, 60.0]}, index=list('abcde'))
+    table = load.from_frame('t', results, 'csv')
+    assert table.failed['R-50'].sum() > 1 and not (table.top & table.failed)['R-50'].any()
 
 
 def test_cell_texts_with_seeds_and_the_paper():
