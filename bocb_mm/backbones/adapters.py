@@ -57,6 +57,7 @@ class Adapter(nn.Module):
         channels: Channels of each returned map.
         strides: Stride of each returned map.
         frozen_stages: -1 for none, 0 for the stem, k for the stem and the first k stages.
+        loaded: What loading pre-trained weights did, None for none.
     """
 
     # Groups of modules (or weights) by name, the stem first and then stage by stage. A name that
@@ -76,6 +77,7 @@ class Adapter(nn.Module):
     options: Options
     channels: Any
     strides: Any
+    loaded: Any = None
 
     @classmethod
     def source(cls, options: Options) -> type[nn.Module]:
@@ -192,6 +194,15 @@ class Adapter(nn.Module):
                 owner, _, attribute = name.rpartition('.')
                 setattr(self.get_submodule(owner), attribute, Skip())
 
+    def dropped_parts(self) -> list[str]:
+        """Names of the parts that this network was built without; a file may have them."""
+        last = max(self.options.out_indices)
+        parts: list[str] = []
+        if not self.options.classifier and len(self.options.spec.strides) != last + 1:
+            first = 1 if self.first_map_group is None else self.first_map_group
+            parts += [part for group in self.groups[first + last + 1 :] for part in group]
+        return parts
+
     # weights at the start
 
     @property
@@ -208,16 +219,17 @@ class Adapter(nn.Module):
         if not hasattr(self, 'options'):  # our own networks' constructors call it
             super().init_weights()  # type: ignore[misc]
             return
+        from bocb_mm.backbones.pretrained import split_init_cfg
         from bocb_mm.backbones.weights import load_pretrained
 
         self.start()
-        wish = self.options.init_cfg
-        if isinstance(wish, dict) and wish.get('type') == 'Pretrained':
-            load_pretrained(self, wish['checkpoint'], prefix=wish.get('prefix'))
-        elif wish:
+        pretrained, rest = split_init_cfg(self.options.init_cfg)
+        if rest:
             from mmengine.model import initialize
 
-            initialize(self, wish)
+            initialize(self, rest)
+        for part in pretrained:
+            self.loaded = load_pretrained(self, part['checkpoint'], prefix=part.get('prefix'))
         self._is_init = True
 
     def _dump_init_info(self, *_: Any) -> None:

@@ -8,9 +8,11 @@ compares the maps.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import nn
 
 Weights = dict[str, Any]
 
@@ -42,12 +44,48 @@ class Conversion:
         return self.values(renamed) if self.values else renamed
 
 
-def to_our_names(family: str, weights: Weights) -> Weights:
-    """Apply the conversion whose telltale name is there; without one, nothing changes."""
-    for conversion in CONVERSIONS.get(family, ()):
-        if any(re.search(conversion.telltale, name) for name in weights):
-            return conversion(weights)
-    return weights
+def namings(network: nn.Module, weights: Weights, own_names: Iterable[str]) -> Iterator[Weights]:
+    """The weights as they are, and under every naming of the network's family that they may have.
+
+    Args:
+        network: A network of the catalog, or of a toolbox: its classes' names are looked up.
+        weights: Tensors by name, without prefix.
+        own_names: Names of the network, without prefix.
+    """
+    yield weights
+    for kind in type(network).__mro__:
+        for conversion in CONVERSIONS.get(kind.__name__, ()):
+            if any(re.search(conversion.telltale, name) for name in weights):
+                yield conversion(weights)
+    if '_conv_stem.weight' in weights:
+        yield _efficientnet(own_names)(weights)
+
+
+def _efficientnet(own_names: Iterable[str]) -> Conversion:
+    """The names of the package efficientnet_pytorch, whose blocks are counted through, in timm's.
+
+    A block without expansion, as those of the first stage, has one norm less.
+    """
+    places = sorted({tuple(map(int, p)) for n in own_names for p in re.findall(_BLOCK, n)})
+    parts = {
+        True: {'_expand_conv': 'conv_pw', '_bn0': 'bn1', '_depthwise_conv': 'conv_dw',
+               '_bn1': 'bn2', '_project_conv': 'conv_pwl', '_bn2': 'bn3'},
+        False: {'_depthwise_conv': 'conv_dw', '_bn1': 'bn1', '_project_conv': 'conv_pw',
+                '_bn2': 'bn2'},
+    }  # fmt: skip
+
+    def block(match: re.Match[str]) -> str:
+        stage, place = places[int(match[1])] if int(match[1]) < len(places) else (-1, -1)
+        part = parts[stage > 0].get(match[2], match[2].replace('_se_', 'se.conv_'))
+        return f'blocks.{stage}.{place}.{part}.'
+
+    return Conversion('efficientnet_pytorch', '', (
+        (r'^_conv_(stem|head)\.', r'conv_\1.'), (r'^_bn0\.', 'bn1.'), (r'^_bn1\.', 'bn2.'),
+        (r'^_fc\.', 'classifier.'), (r'^_blocks\.(\d+)\.(\w+)\.', block),
+    ))  # fmt: skip
+
+
+_BLOCK = r'^blocks\.(\d+)\.(\d+)\.'
 
 
 def _vgg_module(match: re.Match[str]) -> str:
@@ -101,22 +139,6 @@ def _swin_timm(weights: Weights) -> Weights:
         )
         moved[name] = value
     return _unfold_order(moved)
-
-
-def _flat_grn(weights: Weights) -> Weights:
-    return {k: v.flatten() if '.grn.' in k else v for k, v in weights.items()}
-
-
-def _metaformer_shapes(weights: Weights) -> Weights:
-    """sail-sg keeps 1x1 convolutions as linear layers, and norm weights as (C, 1, 1)."""
-    out = {}
-    for name, value in weights.items():
-        if re.search(r'mlp\.fc\d\.weight$', name) and value.ndim == 2:
-            value = value[:, :, None, None]
-        elif re.search(r'norm\d?\.weight$', name):
-            value = value.flatten()
-        out[name] = value
-    return out
 
 
 _SWIN_RULES = (
@@ -188,10 +210,9 @@ CONVERSIONS: dict[str, tuple[Conversion, ...]] = {
     ),
     'ConvNeXt': (
         Conversion('the authors', r'\.dwconv\.', (
-            (r'^encoder\.', ''),
             (r'\.dwconv\.', '.depthwise_conv.'), (r'\.pwconv(\d)\.', r'.pointwise_conv\1.'),
             (r'^norm\.', 'norm3.'),
-        ), _flat_grn),
+        )),
         Conversion('timm', r'\.conv_dw\.', (
             (r'^stem\.', 'downsample_layers.0.'),
             (r'^stages\.(\d)\.downsample\.', r'downsample_layers.\1.'),
@@ -201,6 +222,9 @@ CONVERSIONS: dict[str, tuple[Conversion, ...]] = {
             (r'^head\.norm\.', 'norm3.'),
         )),
     ),
+    'TIMMBackbone': (  # features_only: timm joins the names of the first two levels
+        Conversion('timm', r'^\w+\.\d+\.', ((r'^(\w+)\.(\d+)\.', r'\1_\2.'),)),
+    ),
     'MetaFormer': (
         Conversion('sail-sg', r'^downsample_layers\.', (
             (r'^downsample_layers\.0\.', 'stem.'),
@@ -208,6 +232,6 @@ CONVERSIONS: dict[str, tuple[Conversion, ...]] = {
             (r'(pre|post)_norm', 'norm'),
             (r'^stages\.(\d)\.(\d+)\.', r'stages.\1.blocks.\2.'),
             (r'^head\.(?!fc\.fc)', 'head.fc.'), (r'^norm\.', 'head.norm.'),
-        ), _metaformer_shapes),
+        )),
     ),
 }  # fmt: skip

@@ -212,6 +212,9 @@ class SwinTransformer(_MMPretrain):
         # the last stage needed must not make the next one's input, which nobody would use
         self.stages[max(options.out_indices)].downsample = None
 
+    def dropped_parts(self) -> list[str]:
+        return [*super().dropped_parts(), f'stages.{max(self.options.out_indices)}.downsample']
+
     def maps(self, x: Tensor) -> Any:
         if self.options.classifier:
             # The official classifier does not shift windows on a map of one window, the official

@@ -7,18 +7,23 @@ import os
 import re
 import sys
 import urllib.error
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 from bocb_mm.errors import CheckpointError, nearest
 
-HUBS = ('torchvision://', 'modelzoo://', 'open-mmlab://', 'openmmlab://', 'mmcls://')
+HUBS = (
+    'torchvision://', 'timm://', 'mmpretrain://', 'modelzoo://', 'open-mmlab://', 'openmmlab://',
+    'mmcls://',
+)  # fmt: skip
 # OpenMMLab, torchvision and timm end a published name with the first digits of the file's SHA-256.
 _HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.(?:pth|pt|bin|tar|safetensors)(?:\.tar)?$')
 
 
 def resolve(name: str) -> str:
-    """The address behind a name of one of mmengine's lists of models.
+    """The address behind the name of a published model.
 
     Args:
         name: Begins with one of :data:`HUBS`.
@@ -26,9 +31,13 @@ def resolve(name: str) -> str:
     Raises:
         CheckpointError: The list has no such model; the nearest are in the message.
     """
+    scheme, model = name.split('://', 1)
+    if scheme == 'timm':
+        return _timm_address(model)
+    if scheme == 'mmpretrain':
+        return _mmpretrain_address(model)
     from mmengine.runner import checkpoint as mm
 
-    scheme, model = name.split('://', 1)
     if scheme in ('torchvision', 'modelzoo'):
         known = mm.get_torchvision_models()
     elif scheme == 'mmcls':
@@ -37,10 +46,38 @@ def resolve(name: str) -> str:
         known = mm.get_external_models()
         model = mm.get_deprecated_model_names().get(model, model)
     if model not in known:
-        near = nearest(model, known)
-        hint = f'; did you mean {", ".join(near)}?' if near else ''
-        raise CheckpointError(f'{name}: no such model in the list of {scheme}://{hint}')
+        raise _unpublished(scheme, model, known)
     return known[model]
+
+
+def _timm_address(model: str) -> str:
+    from timm import models
+
+    try:
+        cfg: Any = models.get_pretrained_cfg(model)
+    except (RuntimeError, ValueError):
+        cfg = None
+    if cfg is None or not (cfg.url or cfg.hf_hub_id):
+        raise _unpublished('timm', model, models.list_pretrained())
+    if cfg.url:
+        return cfg.url
+    return f'https://huggingface.co/{cfg.hf_hub_id}/resolve/main/model.safetensors'
+
+
+def _mmpretrain_address(model: str) -> str:
+    from mmpretrain.apis.model import ModelHub, list_models
+
+    list_models()  # fills the hub
+    entry = ModelHub._models_dict.get(model.lower())
+    if entry is None or not entry.weights:
+        raise _unpublished('mmpretrain', model, ModelHub._models_dict)
+    return entry.weights
+
+
+def _unpublished(scheme: str, model: str, known: Iterable[str]) -> CheckpointError:
+    near = nearest(model, known)
+    hint = f'; did you mean {", ".join(f"{scheme}://{n}" for n in near)}?' if near else ''
+    return CheckpointError(f'{scheme}://{model}: no published weights of that name{hint}')
 
 
 def download(url: str) -> Path:
@@ -53,7 +90,7 @@ def download(url: str) -> Path:
     """
     import torch
 
-    name = Path(urlparse(url).path).name
+    name = _name_in_cache(url)
     if not name:
         raise CheckpointError(f'{url}: names no file; give the address of a checkpoint')
     target = Path(torch.hub.get_dir()) / 'checkpoints' / name
@@ -69,6 +106,14 @@ def download(url: str) -> Path:
         torch.distributed.barrier()
     verify_hash(target)
     return target
+
+
+def _name_in_cache(url: str) -> str:
+    """The file's name; with its repository on Hugging Face, where all are called model."""
+    parts = urlparse(url)
+    path = Path(parts.path)
+    repository = path.parts[1:3] if parts.hostname == 'huggingface.co' else ()
+    return '--'.join((*repository, path.name)) if path.name else ''
 
 
 def _is_first_of_machine() -> bool:

@@ -41,7 +41,7 @@ class UnsafeCheckpointError(CheckpointError):
 def load_checkpoint(
     path_or_url: str | os.PathLike[str],
     *,
-    trust: bool = False,
+    trust: bool | None = None,
     map_location: Any = 'cpu',
     lazy: bool = False,
 ) -> dict[str, Any]:
@@ -50,8 +50,10 @@ def load_checkpoint(
     Args:
         path_or_url: A ``.pth`` or ``.safetensors`` file, an ``http(s)://`` address (kept in
             PyTorch's hub cache, its hash compared with the one in an OpenMMLab file name), or a
-            name under ``torchvision://``, ``open-mmlab://`` or ``mmcls://``.
-        trust: Unpickle without restriction. The file can then do whatever you can do.
+            name under ``torchvision://``, ``timm://``, ``mmpretrain://``, ``open-mmlab://`` or
+            ``mmcls://``.
+        trust: Unpickle without restriction. The file can then do whatever you can do. ``None``:
+            as :func:`install_safe_loading` was told for this process, else no.
         map_location: As in :func:`torch.load`.
         lazy: Leave the tensors on the disk until they are used, for a quick look at the rest; the
             file's checksums are not compared then.
@@ -68,6 +70,7 @@ def load_checkpoint(
         >>> load_checkpoint('epoch_12.pth')['meta']['epoch']  # doctest: +SKIP
         12
     """
+    trust = _trusted if trust is None else trust
     name = os.fspath(path_or_url)
     if name.startswith('mmcls://'):
         options: dict[str, Any] = {'trust': trust, 'map_location': map_location, 'lazy': lazy}
@@ -312,7 +315,7 @@ def install_safe_loading(trust: bool | None = None) -> None:
 
 def load_from_bocb_mm(filename: str, map_location: Any = 'cpu') -> dict[str, Any]:
     """A loader for mmengine's ``CheckpointLoader``, which logs the name behind ``load_from_``."""
-    content = load_checkpoint(filename, trust=_trusted, map_location=map_location or 'cpu')
+    content = load_checkpoint(filename, map_location=map_location or 'cpu')
     # mmengine 0.10.7's Runner.resume executes this string as a Python config, to look up gpu_ids.
     if not _trusted and isinstance(content.get('meta'), dict):
         content['meta'].pop('config', None)

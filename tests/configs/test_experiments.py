@@ -203,7 +203,7 @@ def test_a_fine_tuning_reports_under_its_column_and_threshold(name):
 
 @pytest.mark.parametrize('name', FINE_TUNINGS)
 def test_the_pre_training_is_named_and_can_be_had(name):
-    from bocb_mm.backbones.weights import resolve
+    from bocb_mm.checkpoints.download import resolve
     from bocb_mm.runs.record import run_directory
 
     cfg = load(name)
@@ -213,7 +213,7 @@ def test_the_pre_training_is_named_and_can_be_had(name):
     assert get_spec(pretraining.model.backbone.type) is spec
     if '://' in cfg.pretrained:
         assert cfg.pretrained in spec.checkpoints
-        assert resolve(cfg.pretrained).startswith(('https://', 'torchvision://'))
+        assert resolve(cfg.pretrained).startswith('https://')
     else:  # our own pre-training: the file is the one that the named command leaves
         optimizer = pretraining.optim_wrapper.optimizer
         where = run_directory(
