@@ -57,7 +57,6 @@ class Adapter(nn.Module):
         channels: Channels of each returned map.
         strides: Stride of each returned map.
         frozen_stages: -1 for none, 0 for the stem, k for the stem and the first k stages.
-        loaded: What loading pre-trained weights did, None for none.
     """
 
     # Groups of modules (or weights) by name, the stem first and then stage by stage. A name that
@@ -77,7 +76,6 @@ class Adapter(nn.Module):
     options: Options
     channels: Any
     strides: Any
-    loaded: Any = None
 
     @classmethod
     def source(cls, options: Options) -> type[nn.Module]:
@@ -229,7 +227,7 @@ class Adapter(nn.Module):
 
             initialize(self, rest)
         for part in pretrained:
-            self.loaded = load_pretrained(self, part['checkpoint'], prefix=part.get('prefix'))
+            load_pretrained(self, part['checkpoint'], prefix=part.get('prefix'))
         self._is_init = True
 
     def _dump_init_info(self, *_: Any) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from bocb_mm.backbones.matching import best_match
-from bocb_mm.backbones.weights import Loaded, load_pretrained, report
+from bocb_mm.backbones.weights import (
+    CatalogNetwork,
+    Loaded,
+    load_pretrained,
+    log_loaded,
+    report,
+)
 from bocb_mm.checkpoints.contents import parameters_of
 
 
@@ -69,25 +75,20 @@ def take_wanted(model: nn.Module) -> list[Wanted]:
     have a loader of their own; without them, the parts draw their parameters at random.
 
     Args:
-        model: A model of any toolbox; networks of the catalog, which load by themselves, are left
-            as they are.
+        model: A model of any toolbox, its parameters not drawn yet.
     """
     found = []
     for name, module in model.named_modules():
-        wanted, rest = split_init_cfg(getattr(module, 'init_cfg', None))
-        if wanted:
+        ours = isinstance(module, CatalogNetwork)
+        init_cfg = module.options.init_cfg if ours else getattr(module, 'init_cfg', None)
+        wanted, rest = split_init_cfg(init_cfg)
+        if wanted and ours:
+            module.options = replace(module.options, init_cfg=rest)
+        elif wanted:
             module.init_cfg = rest
         for part in wanted:
             found.append(Wanted(name, module, str(part.get('checkpoint')), part.get('prefix')))
     return found
-
-
-def loaded_by_themselves(model: nn.Module) -> Iterator[tuple[str, Loaded]]:
-    """Name and report of every part that has loaded its own weights."""
-    for name, module in model.named_modules():
-        loaded = vars(module).get('loaded')
-        if isinstance(loaded, Loaded):
-            yield name, loaded
 
 
 def rename_for(model: nn.Module, checkpoint: dict[str, Any], source: str) -> Loaded:
@@ -99,8 +100,10 @@ def rename_for(model: nn.Module, checkpoint: dict[str, Any], source: str) -> Loa
         source: The file's name.
 
     Returns:
-        What fits.
+        What fits; it is also logged.
     """
     match = best_match(model, parameters_of(checkpoint, source), source)
     checkpoint['state_dict'] = match.weights
-    return report(model, match, source)
+    loaded = report(model, match, source)
+    log_loaded(type(model).__name__, loaded)
+    return loaded

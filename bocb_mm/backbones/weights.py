@@ -70,6 +70,11 @@ class Loaded:
     resized: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if not self.n_loaded:
+            return (
+                f'nothing in {self.source} fits, so it starts from random weights; it has '
+                f'{some(self.fresh)}, the file has {some(self.left)}'
+            )
         text = (
             f'{self.n_loaded} of {self.n_tensors} tensors, {100 * self.share:.4g} % of the '
             f'parameters, from {Path(self.source).name}'
@@ -109,12 +114,17 @@ def load_pretrained(
         >>> load_pretrained(net, 'torchvision://resnet50').n_loaded  # doctest: +SKIP
         265
     """
+    loaded = load_weights(network, load_checkpoint(checkpoint), str(checkpoint), prefix, least)
+    log_loaded(_name(network), loaded)
+    return loaded
+
+
+def log_loaded(name: str, loaded: Loaded) -> None:
+    """One line in the log of the run; a warning where much keeps its initial values."""
     from mmengine.logging import print_log
 
-    loaded = load_weights(network, load_checkpoint(checkpoint), str(checkpoint), prefix, least)
     level = logging.INFO if loaded.share >= LEAST_SHARE else logging.WARNING
-    print_log(f'{_name(network)}: {loaded}', logger='current', level=level)
-    return loaded
+    print_log(f'{name}: {loaded}', logger='current', level=level)
 
 
 def load_weights(

@@ -14,7 +14,7 @@ from bocb_mm import optimizers
 from bocb_mm.compat import quiet_pkg_resources, read_metafiles_once
 from bocb_mm.config.describe import describe, task_of, type_name
 from bocb_mm.errors import UserError, nearest
-from bocb_mm.runs.record import RunRecord, run_directory
+from bocb_mm.runs.record import run_directory
 
 OUR_CONSTRUCTOR = 'bocb_mm.OptimWrapperConstructor'
 
@@ -142,49 +142,6 @@ def _set_wrapper(wrapper: ConfigDict, sophia: bool) -> None:
 def recipe_of(cfg: Mapping[str, Any]) -> str | None:
     """The recipe's name: ``recipe = '...'`` at the top of a config, as our recipe files set it."""
     return cfg.get('recipe')
-
-
-def set_pretrained(cfg: Config, checkpoint: str | None) -> None:
-    """Start the backbone from ``checkpoint``; ``'none'`` means random weights.
-
-    Args:
-        cfg: Changed in place; configs of ours keep the checkpoint in one variable, ``pretrained``.
-        checkpoint: A file, an address, or ``torchvision://``, ``open-mmlab://``, ``timm://`` and
-            a name. ``None`` keeps the config's.
-
-    Raises:
-        UserError: The file does not exist.
-    """
-    configured = cfg.get('pretrained')
-    checkpoint = configured if checkpoint is None else checkpoint
-    if checkpoint is None:
-        return
-    if checkpoint in ('', 'none'):
-        drop_init(cfg)
-        cfg.pretrained, cfg.pretraining = 'none', ''
-        return
-    if '://' not in checkpoint and not Path(checkpoint).is_file():
-        mend = cfg.get('pretrained_command', 'name another with --pretrained, or none')
-        raise UserError(f'pre-trained checkpoint {checkpoint}: no such file; to make it: {mend}')
-    cfg.model.backbone['init_cfg'] = ConfigDict(type='Pretrained', checkpoint=checkpoint)
-    if checkpoint != configured:
-        cfg.pretrained, cfg.pretraining = checkpoint, _pretraining_name(checkpoint)
-
-
-def _pretraining_name(checkpoint: str) -> str:
-    """What made a checkpoint: the optimizer of the run it lies in, else the file's name."""
-    run = RunRecord.find(Path(checkpoint).parent)
-    return Path(checkpoint.rpartition('://')[2]).stem if run is None else run.optimizer
-
-
-def drop_init(cfg: Config) -> None:
-    """Load no weights at the start, wherever the config names some."""
-    parts = [cfg.model, *(v for v in cfg.model.values() if isinstance(v, dict))]
-    for part in parts:
-        init = part.get('init_cfg')
-        # Registered as Pretrained; the class, which lazy configs hold, is PretrainedInit.
-        if type_name(init).rpartition('.')[2] in ('Pretrained', 'PretrainedInit'):
-            part.pop('init_cfg')
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:

@@ -16,7 +16,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from bocb_mm.config.describe import describe, type_name
+from bocb_mm.config.pretraining import name_in, pretraining_of
 from bocb_mm.errors import UnknownNameError
+from bocb_mm.hooks.pretrained import PRETRAINED_KEY
 from bocb_mm.optim_wrappers.timing import StepTimer
 from bocb_mm.registry import HOOKS
 from bocb_mm.runs.record import RunRecord, config_hash
@@ -93,6 +95,8 @@ class RunRecordHook(Hook):
         record.optimizer_settings = _optimizer_settings(runner)
         if runner.iter > 0:
             self._take_over(runner)
+        else:
+            self._note_pretrained(runner)
         self._timer = StepTimer(runner.optim_wrapper)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -150,7 +154,7 @@ class RunRecordHook(Hook):
         given['backbone'] = _catalog_name('backbones', str(given['backbone']))
         optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
         if 'pretraining' not in given:
-            given['pretraining'] = cfg.get('pretraining') or _pretraining(cfg)
+            given['pretraining'] = pretraining_of(cfg)
         given.setdefault('recipe', cfg.get('recipe') or '')
         given.setdefault('gamma', cfg.get('gamma'))
         return {
@@ -182,6 +186,17 @@ class RunRecordHook(Hook):
                     int(evaluation.get('iteration') or 0),
                     metrics,
                 )
+
+    def _note_pretrained(self, runner: Runner) -> None:
+        """What the network started from, as PretrainedHook found it, not as the config hoped."""
+        loaded = runner.message_hub.runtime_info.get(PRETRAINED_KEY)
+        if loaded is None:
+            return
+        record = self._record()
+        record.pretrained = loaded
+        if loaded and self._given['pretraining'] is None:
+            fitting = [entry['source'] for entry in loaded if entry['tensors']]
+            record.pretraining = name_in(runner.cfg, fitting[-1]) if fitting else ''
 
     def _progress(self, runner: Runner) -> None:
         """Epochs, iterations, loss curve, speed and memory so far."""
@@ -239,13 +254,6 @@ def _catalog_name(catalog: str, registry_type: str) -> str:
         return module.get_spec(name).name
     except UnknownNameError:
         return name
-
-
-def _pretraining(cfg: Any) -> str:
-    """Stem of the checkpoint the backbone starts from, ``''`` without one."""
-    init = ((cfg.get('model') or {}).get('backbone') or {}).get('init_cfg') or {}
-    checkpoint = init.get('checkpoint') if isinstance(init, dict) else None
-    return Path(str(checkpoint).rpartition('://')[2]).stem if checkpoint else ''
 
 
 def _optimizer_settings(runner: Runner) -> dict[str, Any]:

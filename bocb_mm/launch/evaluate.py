@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from bocb_mm.checkpoints.read import install_safe_loading, load_checkpoint
 from bocb_mm.config import edit
 from bocb_mm.config.describe import type_name
+from bocb_mm.config.pretraining import drop_init
 from bocb_mm.errors import UserError
 from bocb_mm.launch.distributed import setup_distributed
 
@@ -49,7 +50,7 @@ def evaluate(
             'one, e.g. test_dataloader = val_dataloader'
         )
     edit.check_data(cfg, ('test_dataloader',))
-    edit.drop_init(cfg)
+    drop_init(cfg)
     cfg.work_dir = work_dir or str(_beside(checkpoint, config))
     cfg.filename_stem = edit.config_stem(config)
     # A test writes no record, saves nothing and starts no watch over a training.

@@ -16,7 +16,9 @@ from mmengine.runner import Runner
 from bocb_mm.checkpoints.read import install_safe_loading
 from bocb_mm.config import edit
 from bocb_mm.config.augment import augment_on_device
+from bocb_mm.config.pretraining import set_pretrained
 from bocb_mm.errors import UserError
+from bocb_mm.hooks.pretrained import PretrainedHook
 from bocb_mm.hooks.stopping import StoppedRun
 from bocb_mm.launch.distributed import setup_distributed
 from bocb_mm.resume.find import check_resume, find_resumable
@@ -75,10 +77,7 @@ def prepare(config: str, options: TrainOptions) -> Config:
         edit.set_amp(cfg, torch.cuda.is_available())
     work_dir = edit.set_work_dir(cfg, options.work_dir, config)
     _set_resume(cfg, work_dir, options)
-    if cfg.get('resume'):
-        edit.drop_init(cfg)  # the weights come from the run's own checkpoint
-    else:
-        edit.set_pretrained(cfg, options.pretrained)
+    set_pretrained(cfg, options.pretrained, resuming=bool(cfg.get('resume')))
     edit.check_data(cfg)
     augment_on_device(cfg)
     edit.set_hooks(cfg)
@@ -89,22 +88,25 @@ def prepare(config: str, options: TrainOptions) -> Config:
 def _set_resume(cfg: Config, work_dir: Path, options: TrainOptions) -> None:
     """Decide between a new run, a resumed one and a refusal."""
     finished = _status(work_dir)
-    if not options.resume:
+    # `resume = True` in a config is --resume, from its load_from if it has one.
+    resume = options.resume or (str(cfg.get('load_from') or 'auto') if cfg.get('resume') else '')
+    cfg.resume = False
+    if not resume:
         if finished is not None:
             raise UserError(
                 f'{work_dir} already holds a {finished} run; go on with --resume, choose another '
                 '--seed or --work-dir, or delete the directory'
             )
         return
-    if finished == 'completed' and options.resume == 'auto':
+    if finished == 'completed' and resume == 'auto':
         _check_longer(cfg, work_dir)
-    if options.resume == 'auto':
+    if resume == 'auto':
         checkpoint = find_resumable(work_dir)
-    elif Path(options.resume).is_file():
-        checkpoint = Path(options.resume)
+    elif Path(resume).is_file():
+        checkpoint = Path(resume)
     else:
         raise UserError(
-            f'--resume {options.resume}: no such checkpoint; without a path it finds the newest'
+            f'--resume {resume}: no such checkpoint; without a path it finds the newest'
         )
     if checkpoint is None:
         return
@@ -147,6 +149,8 @@ def train(cfg: Config, options: TrainOptions) -> int:
     setup_distributed(cfg, options.launcher)
     with RunLock.in_directory(_made(cfg.work_dir), enabled=_is_first()):
         runner = Runner.from_cfg(cfg)
+        if not any(isinstance(hook, PretrainedHook) for hook in runner.hooks):
+            runner.register_hook(PretrainedHook())
         try:
             runner.train()
         except StoppedRun as stopped:  # a hook ended it in good order and wrote the record

@@ -41,6 +41,8 @@ class RunRecord:
         lr: Base learning rate as configured, before schedule and multipliers.
         weight_decay: Weight decay as configured.
         pretraining: Name of the pre-training the run started from, ``''`` for random weights.
+        pretrained: What was loaded at the start, a dict a file: ``part`` of the model, ``source``,
+            how many ``tensors`` ``of`` how many, and the ``share`` of the parameters, 0 to 1.
         recipe: Name of the training recipe, e.g. ``'rsb-a2'``.
         seed: Random seed.
         status: One of :data:`STATUSES`.
@@ -88,6 +90,7 @@ class RunRecord:
     lr: float | None = None
     weight_decay: float | None = None
     pretraining: str = ''
+    pretrained: list[dict[str, Any]] = field(default_factory=list)
     recipe: str = ''
     seed: int | None = None
     status: str = 'running'

@@ -4,6 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from bocb_mm.config import edit
+from bocb_mm.config.pretraining import set_pretrained
 from bocb_mm.errors import UserError
 
 
@@ -87,21 +88,21 @@ def test_the_work_directory_says_what_was_run(monkeypatch, tmp_path):
 
 def test_a_given_checkpoint_is_set_in_one_place(tmp_path):
     cfg = config(pretrained='torchvision://resnet50', pretraining='SGD')
-    edit.set_pretrained(cfg, None)
+    set_pretrained(cfg, None)
     assert cfg.model.backbone.init_cfg.checkpoint == 'torchvision://resnet50'
     assert cfg.pretraining == 'SGD'
     file = tmp_path / 'mine.pth'
     file.touch()
-    edit.set_pretrained(cfg, str(file))
+    set_pretrained(cfg, str(file))
     assert cfg.model.backbone.init_cfg.checkpoint == str(file) and cfg.pretraining == 'mine'
-    edit.set_pretrained(cfg, 'none')
+    set_pretrained(cfg, 'none')
     assert 'init_cfg' not in cfg.model.backbone and cfg.pretraining == ''
 
 
 def test_a_missing_checkpoint_names_the_command_that_makes_it():
     cfg = config(pretrained='work_dirs/gone.pth', pretrained_command='bash make_it.sh')
     with pytest.raises(UserError, match='gone.pth: no such file; to make it: bash make_it.sh'):
-        edit.set_pretrained(cfg, None)
+        set_pretrained(cfg, None)
 
 
 def test_amp_follows_the_device_and_refuses_a_wrapper_of_its_own_precision():
@@ -176,7 +177,7 @@ def test_a_lazy_config_whose_types_are_classes_is_read_as_any_other(tmp_path):
     assert where.as_posix() == 'work_dirs/lazy/SGD/lr0.1_wdnone_seednone'
     edit.set_hooks(cfg)
     assert 'run_record' not in cfg.default_hooks  # it has one
-    edit.set_pretrained(cfg, 'none')
+    set_pretrained(cfg, 'none')
     assert 'init_cfg' not in cfg.model.backbone
 
 
