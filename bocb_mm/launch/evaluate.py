@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
+from torch import nn
 
+from bocb_mm.backbones.matching import best_match, some
+from bocb_mm.backbones.weights import report
+from bocb_mm.checkpoints.contents import parameters_of
 from bocb_mm.checkpoints.read import install_safe_loading, load_checkpoint
 from bocb_mm.config import edit
 from bocb_mm.config.describe import type_name
@@ -51,22 +56,23 @@ def evaluate(
         )
     edit.check_data(cfg, ('test_dataloader',))
     drop_init(cfg)
+    cfg.resume = False
     cfg.work_dir = work_dir or str(_beside(checkpoint, config))
     cfg.filename_stem = edit.config_stem(config)
-    # A test writes no record, saves nothing and starts no watch over a training.
-    cfg.custom_hooks = [h for h in cfg.get('custom_hooks') or [] if not _is_ours(h)]
+    cfg.custom_hooks = [h for h in cfg.get('custom_hooks') or [] if not _for_training(h)]
     cfg.default_hooks = {
         k: v
         for k, v in (cfg.get('default_hooks') or {}).items()
-        if k == 'checkpoint' or not _is_ours(v)
+        if k == 'checkpoint' or not _for_training(v)
     }
     cfg.default_hooks['checkpoint'] = None
     install_safe_loading(trust=trust)
     setup_distributed(cfg, launcher)
-    state = load_checkpoint(checkpoint, trust=trust)
+    content = load_checkpoint(checkpoint)
     runner = Runner.from_cfg(cfg)
-    _refuse_other_model(runner.model, state.get('state_dict', state), checkpoint)
-    runner.load_checkpoint(checkpoint)
+    _load_all(getattr(runner.model, 'module', runner.model), content, checkpoint)
+    if is_main_process():
+        print(f'weights: {weights_in(content)}')
     metrics = runner.test()
     return {name: v.tolist() if hasattr(v, 'tolist') else v for name, v in metrics.items()}
 
@@ -78,20 +84,44 @@ def _beside(checkpoint: str, config: str) -> Path:
     return Path(checkpoint).parent / 'test'
 
 
-def _is_ours(hook: Any) -> bool:
-    return type_name(hook).startswith('bocb_mm.')
+def _for_training(hook: Any) -> bool:
+    """Whether a hook has nothing to do in a test.
+
+    Ours write a record, save, and watch over a training. EMAHook averages; the average is already
+    what a checkpoint has in its ``state_dict``.
+    """
+    name = type_name(hook)
+    return name.startswith('bocb_mm.') or name.endswith('EMAHook')
 
 
-def _refuse_other_model(model: Any, state: Mapping[str, Any], checkpoint: str) -> None:
-    """A test of weights that were never loaded would print numbers of a random model."""
-    model = getattr(model, 'module', model)
-    wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    given = {k.removeprefix('module.'): tuple(getattr(v, 'shape', ())) for k, v in state.items()}
-    missing = [k for k in wanted if k not in given]
-    wrong = [k for k in wanted if k in given and given[k] != wanted[k]]
-    if missing or wrong:
-        named = ', '.join((missing + wrong)[:3])
+def _load_all(model: nn.Module, content: dict[str, Any], checkpoint: str) -> None:
+    """Load every tensor, or refuse: a test of weights never loaded would be of a random model."""
+    match = best_match(model, parameters_of(content, checkpoint), checkpoint)
+    missing = report(model, match, checkpoint).fresh
+    if missing:
+        wrong = [name for name in missing if name in match.weights]
         raise UserError(
-            f'{checkpoint}: not of this model: {len(missing)} of {len(wanted)} keys are missing, '
-            f'{len(wrong)} have another shape (first: {named}); give the config it was trained with'
+            f'{checkpoint}: not of this model: {len(missing) - len(wrong)} of '
+            f'{len(model.state_dict())} keys are missing, {len(wrong)} have another shape (first: '
+            f'{some(missing)}); give the config it was trained with'
         )
+    model.load_state_dict(match.weights, strict=False)
+
+
+def weights_in(content: Mapping[str, Any]) -> str:
+    """Which weights a checkpoint holds, in words.
+
+    Example:
+        >>> weights_in({'state_dict': {}, 'ema_state_dict': {}, 'meta': {'epoch': 3, 'iter': 90}})
+        'the exponential moving average (EMAHook) at epoch 3, iteration 90'
+    """
+    meta = content.get('meta')
+    meta = meta if isinstance(meta, Mapping) else {}
+    named = [
+        f'{word} {meta[key]}'
+        for word, key in (('epoch', 'epoch'), ('iteration', 'iter'))
+        if key in meta
+    ]
+    averaged = 'ema_state_dict' in content
+    what = 'the exponential moving average (EMAHook)' if averaged else 'the trained ones'
+    return f'{what} at {", ".join(named)}' if named else what

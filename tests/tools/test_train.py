@@ -148,6 +148,37 @@ def test_the_trained_weights_test_to_the_recorded_value(train, config, tmp_path,
     assert 'accuracy/top1' in out
 
 
+def test_a_test_says_which_weights_it_tests(train, config, tmp_path, run_tool, capsys):
+    """With EMAHook, a checkpoint's state_dict is the average that the validation saw, too."""
+    averaged = tmp_path / 'averaged.py'
+    averaged.write_text(
+        f"_base_ = {str(config)!r}\ncustom_hooks = [dict(type='EMAHook', momentum=0.5)]\n"
+    )
+    assert train(averaged, '--work-dir', 'w')[0] == 0
+    status, out, err = run_tool(
+        'test', averaged, 'w/epoch_1.pth', '--out', 'metrics.json', capsys=capsys
+    )
+    assert status == 0, err
+    assert 'weights: the exponential moving average (EMAHook) at epoch 1, iteration 2' in out
+    value = json.loads((tmp_path / 'metrics.json').read_text())['accuracy/top1']
+    assert value == pytest.approx(record_of(tmp_path / 'w')['last'])
+
+
+def test_a_test_takes_files_of_other_makers(train, config, tmp_path, run_tool, capsys):
+    """Bare or in another container, behind a prefix, without the counters of batch norms."""
+    import torch
+
+    assert train(config, '--work-dir', 'w')[0] == 0
+    state = torch.load('w/epoch_1.pth', weights_only=False)['state_dict']
+    named = {f'module.{k}': v for k, v in state.items() if 'num_batches_tracked' not in k}
+    torch.save({'model': named}, 'other.pth')
+    status, out, err = run_tool('test', config, 'other.pth', '--out', 'm.json', capsys=capsys)
+    assert status == 0, err
+    assert 'weights: the trained ones' in out
+    value = json.loads((tmp_path / 'm.json').read_text())['accuracy/top1']
+    assert value == pytest.approx(record_of(tmp_path / 'w')['last'])
+
+
 def test_a_test_says_where_it_looked_for_data(config, tmp_path, run_tool, capsys):
     (tmp_path / 'any.pth').touch()
     status, _, err = run_tool(
