@@ -1,4 +1,4 @@
-"""Dependencies point one way: what may not be imported cannot be, and no import points upwards."""
+"""Dependencies point one way: what may not be imported cannot be, no import points upwards or in a circle."""
 
 import ast
 import subprocess
@@ -70,6 +70,14 @@ def test_no_import_points_upwards():
         if room(name) and room(target) and FLOORS.index(room(target)) < FLOORS.index(room(name))
     ]
     assert not arrows
+
+
+def test_no_import_goes_in_a_circle():
+    known = modules()
+    left = {name: imports(file, known) for name, file in known.items()}
+    while ends := [name for name, targets in left.items() if not targets & left.keys() - {name}]:
+        left = {name: targets for name, targets in left.items() if name not in ends}
+    assert not left, f'a circle in {sorted(left)}'
 
 
 @pytest.mark.parametrize('module', RULES)

@@ -12,15 +12,11 @@ import torchvision
 
 from bocb_mm.errors import UserError
 from bocb_mm.stand_ins import attention, deform_conv, focal_loss, nms, roi
+from bocb_mm.stand_ins.advice import COMPILE
 
 #: What a compiled operator says of a device or a number format that it was not built for.
 _NOT_BUILT_FOR = re.compile(
     'implementation for device|ot compiled with GPU support|not implemented for'
-)
-
-COMPILE = (
-    'MMCV_OPS=1 bash tools/setup_env.sh (in an environment of your own: pip uninstall -y mmcv-lite '
-    '&& MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0)'
 )
 
 

@@ -7,6 +7,7 @@ import torchvision
 from torch import Tensor
 
 from bocb_mm.errors import UserError
+from bocb_mm.stand_ins.advice import COMPILE
 
 
 def roi_align_forward(
@@ -86,8 +87,6 @@ def roi_align_backward(
 
 def _check_mode(pool_mode: int) -> None:
     if pool_mode != 1:
-        from bocb_mm.stand_ins.operators import COMPILE
-
         raise UserError(f"mmcv's roi_align with pool_mode='max' needs the compiled mmcv: {COMPILE}")
 
 
