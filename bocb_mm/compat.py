@@ -97,3 +97,14 @@ def lay_out_config_once() -> None:
 
     once.laid_out = laid_out  # type: ignore[attr-defined]
     config.FormatCode = once
+
+
+def resumed_from(runner: Any) -> str | None:
+    """Where a training goes on from; ``None`` for one that starts anew.
+
+    mmengine 0.10.7 calls ``after_load_checkpoint`` alike for weights to start from and for a run
+    to go on with, and says in no public attribute which of the two it is.
+    """
+    if not getattr(runner, '_resume', False):
+        return None
+    return str(getattr(runner, '_load_from', None) or runner.work_dir)

@@ -1,4 +1,4 @@
-"""The exceptions that mean "the user can mend this", and how a tool shows them."""
+"""The exceptions that mean "the user can fix this", and how a tool shows them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _F = TypeVar('_F', bound=Callable[..., Any])
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: one line that names the value, what was expected, the mend.
+    """A mistake in what the user gave: one line that names the value, what was expected, the fix.
 
     Tools print the line without a traceback and exit with status 2. Library code raises it like
     any exception.
@@ -41,7 +41,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = '') -> 
         kind: What was looked up, e.g. ``'optimizer'``.
         name: The name as given.
         known: All names the catalog has.
-        hint: The mend, e.g. the command that lists the names.
+        hint: The fix, e.g. the command that lists the names.
 
     Returns:
         The error, to be raised by the caller.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def config(work_dir: Any, **changes: Any) -> dict[str, Any]:
     return base
 
 
-def runner(work_dir: Any, **changes: Any) -> Runner:
+def runner(work_dir: Any, kind: type = Runner, **changes: Any) -> Any:
     """A runner whose model starts from the same weights each time."""
     torch.manual_seed(0)
     arguments = config(work_dir, **changes)
@@ -106,7 +107,7 @@ def runner(work_dir: Any, **changes: Any) -> Runner:
     told = {k: arguments[k] for k in ('optim_wrapper', 'param_scheduler')}
     if 'model_wrapper_cfg' in arguments:  # the Runner looks for it in the config only
         told['model_wrapper_cfg'] = arguments.pop('model_wrapper_cfg')
-    return Runner(**arguments, cfg=BriefConfig(told))
+    return kind(**arguments, cfg=BriefConfig(told))
 
 
 def loader(workers: int = 0, sampler: str = 'DefaultSampler', **changes: Any) -> dict[str, Any]:
@@ -127,3 +128,33 @@ def weights(run: Runner) -> dict[str, torch.Tensor]:
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def saving(**settings: Any) -> dict[str, Any]:
+    """Default hooks with a SafeCheckpointHook; by iteration unless told otherwise."""
+    settings = {'interval': 3, 'by_epoch': False, **settings}
+    return {
+        'checkpoint': {'type': 'bocb_mm.SafeCheckpointHook', **settings},
+        'logger': {'type': 'LoggerHook', 'interval': 1000},
+    }
+
+
+def resumed(work_dir: Any, start: Any, **settings: Any) -> Any:
+    """A runner that has gone on from a checkpoint to its end."""
+    run = runner(work_dir, resume=True, load_from=str(start), **settings)
+    run.train()
+    return run
+
+
+def whole_and_resumed(tmp_path: Any, iteration: int, make: Callable[[], dict]) -> tuple[dict, dict]:
+    """Final weights of a whole run and of one resumed from the whole run's checkpoint.
+
+    Args:
+        make: Gives the settings of the runs, anew each time.
+    """
+    whole = runner(tmp_path / 'whole', **make())
+    whole.train()
+    start = tmp_path / 'whole' / f'iter_{iteration}.pth'
+    again = resumed(tmp_path / 'again', start, **make())
+    assert again.iter == whole.iter
+    return weights(whole), weights(again)

@@ -136,6 +136,17 @@ def _is_archive(path: Path) -> bool:
         return file.read(2) == b'PK'
 
 
+def is_torch_archive(path: Path) -> bool:
+    """Whether a file begins as torch.save's archives do, whatever its name and even if cut off."""
+    try:
+        with path.open('rb') as file:
+            header = file.read(30)
+            length = struct.unpack('<H', header[26:28])[0] if header[:4] == b'PK\3\4' else 0
+            return file.read(length).endswith(b'/data.pkl')
+    except (OSError, struct.error):
+        return False
+
+
 def check_archive(path: Path) -> None:
     """Compare every checksum in a zip archive, which torch.load does not, and refuse zip bombs.
 
@@ -313,9 +324,19 @@ def install_safe_loading(trust: bool | None = None) -> None:
     CheckpointLoader.register_scheme(list(CheckpointLoader._schemes), loader, force=True)
 
 
+def is_trusting() -> bool:
+    """Whether this process reads checkpoints without restriction."""
+    return _trusted
+
+
 def load_from_bocb_mm(filename: str, map_location: Any = 'cpu') -> dict[str, Any]:
-    """A loader for mmengine's ``CheckpointLoader``, which logs the name behind ``load_from_``."""
-    content = load_checkpoint(filename, map_location=map_location or 'cpu')
+    """A loader for mmengine's ``CheckpointLoader``, which logs the name behind ``load_from_``.
+
+    Everything is read onto the CPU, whatever device mmengine asks for: model and optimizer copy
+    what is theirs to their own device, and random states, counters and positions belong on the
+    CPU. (mmengine 0.10.7's ``Runner.resume`` asks for the GPU.)
+    """
+    content = load_checkpoint(filename)
     # mmengine 0.10.7's Runner.resume executes this string as a Python config, to look up gpu_ids.
     if not _trusted and isinstance(content.get('meta'), dict):
         content['meta'].pop('config', None)

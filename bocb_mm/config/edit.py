@@ -1,4 +1,4 @@
-"""From a config file and the command line's wishes to the config a Runner gets. Builds nothing."""
+"""From a config file and command-line overrides to the config a Runner gets. Builds nothing."""
 
 from __future__ import annotations
 
@@ -249,9 +249,9 @@ def check_data(
         missing = _missing_path(dataset)
         if missing:
             variable = cfg.get('data_root_variable')
-            mend = f'set {variable}' if variable else 'link it there'
+            fix = f'set {variable}' if variable else 'link it there'
             raise UserError(
-                f'{name}: no data at {missing}; {mend}, or '
+                f'{name}: no data at {missing}; {fix}, or '
                 f'--cfg-options {name}.dataset.data_root=DIR'
             )
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import Runner
 
 from bocb_mm.config.describe import describe, type_name
@@ -81,6 +82,9 @@ class RunRecordHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Start the record, so that a failure in the weights' initialisation is on it as well."""
+        if not isinstance(runner.optim_wrapper, BaseOptimWrapper):
+            self.record = None  # a test or a validation is not a run
+            return
         self._before = RunRecord.find(runner.work_dir)
         self.record = RunRecord(**self._identity(runner), started=_now())
         self._save(runner)
@@ -109,7 +113,9 @@ class RunRecordHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Append the evaluation."""
-        record = self._record()
+        if self.record is None:
+            return
+        record = self.record
         numbers = {k: float(v) for k, v in (metrics or {}).items() if _is_number(v)}
         if numbers and record.metric not in numbers:
             text = f'{record.metric} is not among the results ({", ".join(numbers)})'

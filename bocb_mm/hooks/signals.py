@@ -93,7 +93,8 @@ class SignalHook(Hook):
         """A validation can be cut off if its weights are saved; resuming does it again."""
         if self.received is not None and get_world_size() == 1:
             hook = self._saver(runner)
-            if hook is not None and hook.state.saved_at == runner.iter:
+            state = None if hook is None else hook.state
+            if state is not None and state.saved_at == runner.iter:
                 self._end(runner, between_iterations=False)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:

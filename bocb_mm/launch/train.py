@@ -21,10 +21,10 @@ from bocb_mm.errors import UserError
 from bocb_mm.hooks.pretrained import PretrainedHook
 from bocb_mm.hooks.stopping import StoppedRun
 from bocb_mm.launch.distributed import setup_distributed
-from bocb_mm.resume.find import check_resume, find_resumable
+from bocb_mm.resume.find import check_resume, checkpoint_directory, find_resumable
 from bocb_mm.runs import exit_codes
 from bocb_mm.runs.lock import RunLock
-from bocb_mm.runs.record import FILE_NAME, RunRecord
+from bocb_mm.runs.record import FILE_NAME, RunRecord, status_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class TrainOptions:
         seed: Random seed.
         work_dir: Where the run goes; ``None`` derives it from config, optimizer and settings.
         resume: ``''``: start anew, ``'auto'``: go on from the newest complete checkpoint of the
-            work directory (start anew when there is none), else a checkpoint's path.
+            work directory (start anew when there is none, refuse when none can be read), else a
+            checkpoint's path.
         amp: Mixed precision.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
         trust_checkpoint: Load checkpoints that hold more than tensors and plain values; they can
@@ -61,7 +62,7 @@ class TrainOptions:
 
 
 def prepare(config: str, options: TrainOptions) -> Config:
-    """The config of one run: every wish of ``options`` applied and checked, nothing built.
+    """The config of one run: every override of ``options`` applied and checked, nothing built.
 
     Raises:
         UserError: Anything in the config or the options that cannot work.
@@ -87,21 +88,19 @@ def prepare(config: str, options: TrainOptions) -> Config:
 
 def _set_resume(cfg: Config, work_dir: Path, options: TrainOptions) -> None:
     """Decide between a new run, a resumed one and a refusal."""
-    finished = _status(work_dir)
+    before = _status(work_dir)
     # `resume = True` in a config is --resume, from its load_from if it has one.
     resume = options.resume or (str(cfg.get('load_from') or 'auto') if cfg.get('resume') else '')
     cfg.resume = False
     if not resume:
-        if finished is not None:
-            raise UserError(
-                f'{work_dir} already holds a {finished} run; go on with --resume, choose another '
-                '--seed or --work-dir, or delete the directory'
-            )
+        if before is not None:
+            raise UserError(_occupied(work_dir, before))
         return
-    if finished == 'completed' and resume == 'auto':
+    if before == 'completed' and resume == 'auto':
         _check_longer(cfg, work_dir)
+    trust = options.trust_checkpoint
     if resume == 'auto':
-        checkpoint = find_resumable(work_dir)
+        checkpoint = find_resumable(work_dir, trust, checkpoint_directory(cfg, work_dir))
     elif Path(resume).is_file():
         checkpoint = Path(resume)
     else:
@@ -110,7 +109,7 @@ def _set_resume(cfg: Config, work_dir: Path, options: TrainOptions) -> None:
         )
     if checkpoint is None:
         return
-    check_resume(checkpoint, cfg, trust=options.trust_checkpoint)
+    check_resume(checkpoint, cfg, trust=trust)
     cfg.load_from = str(checkpoint)
     cfg.resume = True
 
@@ -120,7 +119,22 @@ def _status(work_dir: Path) -> str | None:
     if not (work_dir / FILE_NAME).exists():
         return None
     run = RunRecord.find(work_dir)
-    return 'damaged' if run is None else run.status
+    return 'damaged' if run is None else status_of(work_dir, run)
+
+
+def _occupied(work_dir: Path, status: str) -> str:
+    """Why no new run starts in a directory, and what to do."""
+    if status == 'completed':
+        how = (
+            'to train it for longer, give --resume and --cfg-options train_cfg.max_epochs=N (or '
+            'max_iters) above what it has done'
+        )
+    else:
+        how = 'go on with --resume'
+    return (
+        f'{work_dir} already holds a {status} run; {how}; or choose another --seed or --work-dir, '
+        'or delete the directory'
+    )
 
 
 def _check_longer(cfg: Config, work_dir: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bocb_mm.checkpoints.read import load_checkpoint
+from bocb_mm.checkpoints.read import is_torch_archive, load_checkpoint
 from bocb_mm.config.describe import type_name
 from bocb_mm.errors import CheckpointError, UserError
 
@@ -17,40 +17,78 @@ _NEEDED = ('meta', 'state_dict', 'optimizer', 'message_hub')
 _log = logging.getLogger('bocb_mm')
 
 
-def find_resumable(work_dir: str | os.PathLike[str]) -> Path | None:
+def find_resumable(
+    work_dir: str | os.PathLike[str],
+    trust: bool = False,
+    out_dir: str | os.PathLike[str] | None = None,
+) -> Path | None:
     """The complete training checkpoint of ``work_dir`` that has gone furthest.
 
     Damaged and foreign files are named in the log and passed over. What has gone furthest is read
-    in the files, as their dates mean nothing after a copy or a change of the clock.
+    in the files, as their dates mean nothing after a copy or a change of the clock. Names do not
+    matter either, only what a file holds.
 
     Args:
         work_dir: A run's directory; checkpoints that its ``last_checkpoint`` says are elsewhere
             are found too.
+        trust: As in :func:`bocb_mm.checkpoints.read.load_checkpoint`.
+        out_dir: Another directory with checkpoints of the run.
 
     Returns:
         The path, or ``None`` when there is nothing to go on from.
+
+    Raises:
+        CheckpointError: There are checkpoints, and a run can go on from none of them: a new one
+            would overwrite them.
 
     Example:
         >>> find_resumable('work_dirs/r50')  # doctest: +SKIP
         PosixPath('work_dirs/r50/epoch_7.pth')
     """
-    found: list[tuple[tuple[int, int, bool], Path]] = []
     last = _last_checkpoint(Path(work_dir))
-    for path in _candidates(Path(work_dir), last):
+    found: list[tuple[tuple[int, int, bool], Path]] = []
+    refused: dict[Path, str] = {}
+    for path in _candidates(Path(work_dir), last, out_dir):
         try:
-            meta = _read_quickly(path)['meta']
+            if path.name.startswith('best_') and path != last:  # saved without the optimizer
+                refused[path] = f'{path}: is the best one, without the state of the optimizer'
+                continue
+            meta = load_checkpoint(path, trust=trust, lazy=True)['meta']
             found.append(((int(meta['iter']), int(meta['epoch']), path == last), path))
         except CheckpointError as error:
+            refused[path] = str(error)
             _log.warning('%s; not resumed from', error)
         except (KeyError, TypeError, ValueError):
             _log.warning('%s: not a checkpoint of a training; not resumed from', path)
     for _, path in sorted(found, reverse=True):
         try:
-            check_content(load_checkpoint(path), path)
+            check_content(load_checkpoint(path, trust=trust), path)
             return path
         except CheckpointError as error:
+            refused[path] = str(error)
             _log.warning('%s; the one before is taken', error)
+    if refused:
+        raise CheckpointError(_none_left(Path(work_dir), refused))
     return None
+
+
+def checkpoint_directory(cfg: Any, work_dir: str | os.PathLike[str]) -> Path | None:
+    """Where a config's checkpoint hook saves, if that is not the run's own directory."""
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    for hook in hooks:
+        if type_name(hook).endswith('CheckpointHook') and hook.get('out_dir'):
+            return Path(hook['out_dir'], Path(work_dir).name)  # as mmengine puts them together
+    return None
+
+
+def _none_left(work_dir: Path, refused: dict[Path, str]) -> str:
+    names = ', '.join(path.name for path in list(refused)[:5])
+    more = f' and {len(refused) - 5} more' if len(refused) > 5 else ''
+    return (
+        f'{work_dir}: cannot be resumed from any of its checkpoints ({names}{more}), and a new run '
+        f'would overwrite them; {next(reversed(refused.values()))}; to start anew, move them away '
+        'or choose another --work-dir'
+    )
 
 
 def _last_checkpoint(work_dir: Path) -> Path | None:
@@ -64,19 +102,23 @@ def _last_checkpoint(work_dir: Path) -> Path | None:
     return beside if beside.is_file() else Path(text)
 
 
-def _candidates(work_dir: Path, last: Path | None) -> Iterable[Path]:
-    """Every ``.pth`` that is not a 'best' one, which mmengine saves without the optimizer."""
-    directories = {work_dir, last.parent if last is not None else work_dir}
+_ENDINGS = ('.pth', '.pt', '.ckpt')
+
+
+def _candidates(
+    work_dir: Path, last: Path | None, out_dir: str | os.PathLike[str] | None
+) -> Iterable[Path]:
+    """Every file that is a checkpoint by its name's ending or its first bytes."""
+    directories = {work_dir, work_dir if last is None else last.parent}
+    if out_dir is not None:
+        directories.add(Path(out_dir))
     for directory in sorted(directories):
         if directory.is_dir():
-            for path in sorted(directory.glob('*.pth')):
-                if not path.name.startswith(('best_', '.')):
+            for path in sorted(directory.iterdir()):
+                if path.name.startswith('.') or not path.is_file():
+                    continue
+                if path == last or path.suffix in _ENDINGS or is_torch_archive(path):
                     yield path
-
-
-def _read_quickly(path: Path) -> dict[str, Any]:
-    """A checkpoint whose tensors stay on the disk, for a look at its meta."""
-    return load_checkpoint(path, lazy=True)
 
 
 def check_content(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
@@ -130,8 +172,9 @@ def settings_of_config(cfg: Any) -> dict[str, Any]:
     }
 
 
-_MENDS = {
+_REASONS = {
     'optimizer': 'its state means nothing to another optimizer',
+    'origins': 'the other has no use for its state',
     'parameters': 'its parameters are grouped or frozen in another way',
     'batch_size': 'epochs would have another length and the schedule another meaning',
     'batches': 'the data set has another length',
@@ -150,13 +193,45 @@ def compare(saved: dict[str, Any], now: dict[str, Any], where: str) -> None:
     Raises:
         UserError: One differs; both values and the reason are in the message.
     """
-    for name, reason in _MENDS.items():
+    saved = {'origins': _origin_of_old(saved), **saved}
+    for name, reason in _REASONS.items():
         was, is_now = saved.get(name), now.get(name)
-        if was is not None and is_now is not None and was != is_now:
-            raise UserError(
-                f'{where}: cannot be resumed, {name} was {_short(was)} and is now '
-                f'{_short(is_now)} ({reason}); keep it, or start a new run from its weights'
-            )
+        if was is None or is_now is None or was == is_now:
+            continue
+        if name == 'origins':
+            if {*was} & {*is_now}:
+                continue
+            name, was, is_now = 'optimizer', was[0], is_now[0]
+        raise UserError(
+            f'{where}: cannot be resumed, {name} was {_short(was)} and is now '
+            f'{_short(is_now)} ({reason}); keep it, or start a new run from its weights'
+        )
+
+
+def _origin_of_old(saved: dict[str, Any]) -> list[str] | None:
+    """The origin by the class's name alone, which earlier releases saved."""
+    if 'algorithm' not in saved:
+        return None
+    package, _, name = saved['algorithm'].lower().partition('.')
+    return [f'{package}.{name.rpartition(".")[2]}']
+
+
+def origins_of(optimizer: type) -> list[str]:
+    """Which libraries' optimizers a class is: one's state means nothing to its namesake elsewhere.
+
+    Ours that are PyTorch's own with other arguments are both.
+
+    Example:
+        >>> import torch
+        >>> origins_of(torch.optim.AdamW)
+        ['torch.adamw']
+    """
+    name = optimizer.__qualname__.lower()
+    return [
+        f'{kind.__module__.partition(".")[0]}.{name}'
+        for kind in optimizer.__mro__
+        if kind.__qualname__.lower() == name
+    ]
 
 
 def _short(value: Any) -> str:

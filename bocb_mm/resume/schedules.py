@@ -15,7 +15,11 @@ from mmengine.runner import Runner
 
 from bocb_mm.errors import UserError
 
-_MOVING = ('_global_step', 'last_step', '_last_value', 'base_values', 'verbose')
+_MOVING = (
+    '_global_step', 'last_step', '_last_value', 'base_values', 'verbose',
+    'best', 'num_bad_epochs', 'cooldown_counter',
+)  # fmt: skip
+_PLATEAU = 'ReduceOnPlateau'
 _PLAIN = (int, float, str, bool, tuple, list, type(None))
 
 
@@ -87,22 +91,43 @@ def follow(runner: Runner, old: dict[str, Any], new: dict[str, Any]) -> list[str
         UserError: A schedule that depends on the results so far cannot be replayed.
     """
     changes = _follow_groups(runner.optim_wrapper.optimizer, old['groups'], new['groups'])
-    schedule_changed = _differ(old['schedulers'], new['schedulers'])
-    if schedule_changed:
-        changes.append('the learning-rate schedule is that of the new config')
+    changed = _changed_settings(old['schedulers'], new['schedulers'])
     scheduled = {s['param_name'] for s in new['schedulers'] if 'param_name' in s}
-    if schedule_changed or any(c.split(' ')[0] in scheduled for c in changes):
+    other_rate = any(c.split(' ')[0] in scheduled for c in changes)
+    if not other_rate and _lengthen_plateau(runner, changed, new['schedulers']):
+        return [*changes, 'ReduceOnPlateau goes on to the new end']
+    if changed:
+        changes.append('the learning-rate schedule is that of the new config')
+    if changed or other_rate:
         _replay(runner)
     return changes
 
 
-def _differ(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> bool:
-    """Whether schedulers differ in a setting both have; an old one may lack its type."""
+def _changed_settings(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[set[str]]:
+    """Names of the settings in which each scheduler differs; empty if none does.
+
+    Only what both have is compared: an old one may lack its type.
+    """
     if len(old) != len(new):
-        return True
-    return any(
-        _plain(a[k]) != _plain(b[k]) for a, b in zip(old, new, strict=True) for k in a.keys() & b
-    )
+        return [{'number'}]
+    changed = [
+        {k for k in a.keys() & b if _plain(a[k]) != _plain(b[k])}
+        for a, b in zip(old, new, strict=True)
+    ]
+    return changed if any(changed) else []
+
+
+def _lengthen_plateau(runner: Runner, changed: list[set[str]], new: list[dict[str, Any]]) -> bool:
+    """Move the ends of ReduceOnPlateau schedulers, if nothing else changed; says whether it did."""
+    if not changed or len(changed) != len(runner.param_schedulers or []):
+        return False
+    for scheduler, names in zip(runner.param_schedulers, changed):
+        if names - {'end'} or (names and _PLATEAU not in type(scheduler).__name__):
+            return False
+    for scheduler, settings in zip(runner.param_schedulers, new):
+        if _PLATEAU in type(scheduler).__name__:
+            scheduler.end = settings['end']
+    return True
 
 
 def _plain(value: Any) -> Any:
@@ -135,8 +160,8 @@ def _replay(runner: Runner) -> None:
     for group in optimizer.param_groups:
         for name in [k for k in group if k.startswith('initial_')]:
             group[name.removeprefix('initial_')] = group[name]
-    schedulers = runner.build_param_scheduler(runner.cfg.get('param_scheduler') or [])
-    if any('ReduceOnPlateau' in type(s).__name__ for s in schedulers):
+    schedulers = _built(runner)
+    if any(_PLATEAU in type(s).__name__ for s in schedulers):
         raise UserError(
             'ReduceOnPlateau follows the results so far and cannot be changed on resuming; keep '
             'the schedule, or start a new run from the weights'
@@ -152,3 +177,13 @@ def _replay(runner: Runner) -> None:
             for scheduler in by_epoch:
                 scheduler.step()
     runner.param_schedulers = schedulers
+    if hasattr(runner, 'strategy'):  # FlexibleRunner's saves its own
+        runner.strategy.param_schedulers = schedulers
+
+
+def _built(runner: Runner) -> Any:
+    """Schedulers as the config wants them, at their start."""
+    configured = runner.cfg.get('param_scheduler') or []
+    if hasattr(runner, 'strategy'):
+        return runner.strategy.build_param_scheduler(configured, runner.optim_wrapper)
+    return runner.build_param_scheduler(configured)

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from bocb_mm.checkpoints.plain import restore_settings
 from bocb_mm.errors import UserError
 from bocb_mm.resume import find, schedules
 from bocb_mm.resume.randomness import (
@@ -44,9 +46,15 @@ class RunState:
         self._round, self._skip, self._done = 0, 0, 0
         self._held: dict[str, Any] | None = None
         self._gathered: list[dict[str, Any]] = []
+        self._counted = 0
 
-    def take(self, checkpoint: dict[str, Any], where: str) -> None:
+    def take(self, runner: Runner, checkpoint: dict[str, Any], where: str) -> None:
         """Look at a checkpoint that is about to be resumed from.
+
+        Args:
+            runner: The runner that resumes.
+            checkpoint: Its content; settings that are code are put back into it.
+            where: Its path, for messages.
 
         Raises:
             UserError: It is not one of a training, or of another optimizer or batch size.
@@ -61,6 +69,13 @@ class RunState:
             saved.pop('accumulative_counts', None)
         find.compare(saved, self.settings, where)
         self._loaded_plan = self._loaded.get('plan', schedules.old_plan(checkpoint))
+        restore_settings(checkpoint['optimizer'], runner.optim_wrapper)
+        if 'ema_state_dict' in checkpoint and not _averages(runner):
+            runner.logger.warning(
+                f'{where} holds averaged weights of an EMAHook that is not there any more: the '
+                'run goes on from the weights that were trained, without the average'
+            )
+            _take_trained_weights(checkpoint)
 
     def begin(self, runner: Runner) -> None:
         """Prepare the data loader, and after a resume put everything back."""
@@ -146,10 +161,12 @@ class RunState:
             runner.train_loop.__dict__.pop('run_iter', None)
             self._round, self._skip = runner.epoch + 1, 0
 
-    def count(self) -> None:
-        """One more batch has been trained on."""
+    def count(self) -> int:
+        """One more batch has been trained on; returns how many this process has seen."""
         self._skip += 1
         self._done += 1
+        self._counted += 1
+        return self._counted
 
     def hold(self) -> None:
         """Keep the random state aside while something else draws numbers."""
@@ -197,8 +214,8 @@ class RunState:
             return {}
         return {name: gradient.detach().cpu() for name, gradient in waiting.items()}
 
-    def validation_due(self, runner: Runner) -> bool:
-        """Whether the checkpoint was saved at a point where a validation follows, and before it."""
+    def lacks_validation(self, runner: Runner) -> bool:
+        """Whether the checkpoint was saved where a validation follows, and before that."""
         loop = runner.train_loop
         if self._loaded is None or runner.val_loop is None or self.evaluated == runner.iter:
             return False
@@ -214,6 +231,18 @@ class RunState:
 
 def _nothing() -> None:
     pass
+
+
+def _averages(runner: Runner) -> bool:
+    return any(isinstance(hook, EMAHook) for hook in runner.hooks)
+
+
+def _take_trained_weights(checkpoint: dict[str, Any]) -> None:
+    """Exchange what EMAHook exchanged on saving: it puts the average where weights belong."""
+    for name, trained in checkpoint.pop('ema_state_dict').items():
+        own = name.removeprefix('module.')
+        if own != name and own in checkpoint['state_dict']:
+            checkpoint['state_dict'][own] = trained
 
 
 def _model(runner: Runner) -> Any:
@@ -236,6 +265,7 @@ def _settings(runner: Runner) -> dict[str, Any]:
     settings['world_size'] = get_world_size()
     if optimizer is not None:
         settings['algorithm'] = f'{type(optimizer).__module__}.{type(optimizer).__qualname__}'
+        settings['origins'] = find.origins_of(type(optimizer))
         settings['parameters'] = [len(group['params']) for group in optimizer.param_groups]
         settings['accumulative_counts'] = runner.optim_wrapper._accumulative_counts
     return settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -49,6 +50,13 @@ def atomic_open(path: str | os.PathLike[str], mode: str = 'w') -> Iterator[IO]:
             os.unlink(temporary)
         raise
     sync_directory(path.parent)
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Delete what processes that died in :func:`atomic_open` of ``path`` left beside it."""
+    path = Path(path)
+    for leftover in path.parent.glob(f'.{glob.escape(path.name)}.*.tmp'):
+        leftover.unlink(missing_ok=True)
 
 
 def sync_directory(directory: Path) -> None:

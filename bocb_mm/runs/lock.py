@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ class DirectoryInUse(UserError):
     """Another process trains in the directory."""
 
 
+_FLOCK = '@hhqqi'  # struct flock of 64-bit Linux: type, whence, start, length, process
 _held: dict[str, int] = {}  # real path -> open file; POSIX locks do not keep out one's own process
 
 
@@ -73,6 +75,34 @@ def release(work_dir: str | os.PathLike[str]) -> None:
     if fd is not None:
         with suppress(OSError):
             os.ftruncate(fd, 0)
+        os.close(fd)
+
+
+def is_held(work_dir: str | os.PathLike[str]) -> bool | None:
+    """Whether a process that is alive has the directory's lock; nothing is changed.
+
+    Returns:
+        ``None`` if it cannot be told: there is no lock file, or the file system has no locks.
+
+    Example:
+        >>> is_held('work_dirs/none') is None
+        True
+    """
+    import fcntl
+
+    if os.path.realpath(work_dir) in _held:
+        return True
+    try:
+        fd = os.open(Path(work_dir) / FILE_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, wanted)  # asking takes no lock
+        return struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK
+    except OSError:
+        return None
+    finally:
         os.close(fd)
 
 

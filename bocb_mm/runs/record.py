@@ -18,6 +18,7 @@ from typing import Any
 
 from bocb_mm.errors import UserError
 from bocb_mm.runs.files import atomic_write_text
+from bocb_mm.runs.lock import is_held
 
 SCHEMA_VERSION = 1
 FILE_NAME = 'run.json'
@@ -201,6 +202,25 @@ def _int(digits: str) -> int:
     if len(digits) > 300:
         raise ValueError(f'a number of {len(digits)} digits')
     return int(digits)
+
+
+def status_of(directory: str | os.PathLike[str], record: RunRecord | None = None) -> str:
+    """Status of the run in a directory, the death of its process included.
+
+    A process that was killed leaves ``running`` behind; the lock tells that it is gone.
+
+    Args:
+        directory: A run's directory.
+        record: What its ``run.json`` holds, if it has been read already.
+
+    Returns:
+        One of :data:`STATUSES`, or ``'killed'``.
+
+    Raises:
+        RunRecordError: There is no record that can be read.
+    """
+    record = RunRecord.load(directory) if record is None else record
+    return 'killed' if record.status == 'running' and is_held(directory) is False else record.status
 
 
 def _checked(data: Any) -> dict[str, Any]:

@@ -1,118 +1,16 @@
-"""A checkpoint is whole or not there, and a resumed run is the run that was never interrupted."""
+"""A checkpoint is whole or not there, and what is there can be read."""
 
 import logging
 import resource
 from pathlib import Path
 
 import pytest
-import torch
+from mmengine.runner import Runner
+from mmengine.runner._flexible_runner import FlexibleRunner
 
 from bocb_mm.checkpoints.read import CheckpointError, load_checkpoint
-from bocb_mm.errors import UserError
-from bocb_mm.optimizers import list_optimizers
 from bocb_mm.resume.find import find_resumable
 from tests import tiny_training as tiny
-
-
-def hooks(**settings):
-    """Default hooks with a SafeCheckpointHook; by iteration unless told otherwise."""
-    settings = {'interval': 3, 'by_epoch': False, **settings}
-    return {
-        'checkpoint': {'type': 'bocb_mm.SafeCheckpointHook', **settings},
-        'logger': {'type': 'LoggerHook', 'interval': 1000},
-    }
-
-
-def uninterrupted_and_resumed(tmp_path, iteration, make):
-    """Final weights of a whole run and of one resumed from the whole run's checkpoint."""
-    whole = tiny.runner(tmp_path / 'whole', **make())
-    whole.train()
-    start = tmp_path / 'whole' / f'iter_{iteration}.pth'
-    again = tiny.runner(tmp_path / 'again', resume=True, load_from=str(start), **make())
-    again.train()
-    assert again.iter == whole.iter
-    return tiny.weights(whole), tiny.weights(again)
-
-
-@pytest.mark.parametrize('name', list_optimizers())
-def test_every_optimizer_resumes_bit_equal_mid_epoch_with_ema_bf16_and_accumulation(name, tmp_path):
-    kind = 'SophiaAmpOptimWrapper' if name == 'Sophia' else 'AmpOptimWrapper'
-
-    def make():
-        return {
-            'default_hooks': hooks(),
-            'custom_hooks': [{'type': 'EMAHook', 'momentum': 0.1}],
-            'optim_wrapper': {
-                'type': f'bocb_mm.{kind}',
-                'dtype': 'bfloat16',
-                'accumulative_counts': 2,
-                'optimizer': {'type': f'bocb_mm.{name}', 'lr': 1e-3},
-            },
-            'train_cfg': {'by_epoch': True, 'max_epochs': 2, 'val_interval': 1},
-        }
-
-    # 9 of 12 iterations: in the second epoch of six, and one gradient waits for its second half.
-    whole, again = uninterrupted_and_resumed(tmp_path, 9, make)
-    assert all(torch.isfinite(v).all() for v in whole.values())
-    assert tiny.same(whole, again)
-    start = tiny.runner(tmp_path / 'start').model.state_dict()
-    assert not tiny.same(whole, start), 'nothing was trained'
-
-
-BY_ITER = {'by_epoch': False, 'max_iters': 14, 'val_interval': 6}
-LOADERS = {
-    'no workers': (0, 'DefaultSampler', False, None),
-    'workers': (2, 'DefaultSampler', False, None),
-    'persistent workers': (2, 'DefaultSampler', True, None),
-    'by iteration': (0, 'InfiniteSampler', False, BY_ITER),
-    'by iteration, workers': (2, 'InfiniteSampler', True, BY_ITER),
-}
-
-
-@pytest.mark.parametrize('case', LOADERS)
-def test_every_kind_of_data_loading_resumes_bit_equal(case, tmp_path):
-    workers, sampler, persistent, train_cfg = LOADERS[case]
-
-    def make():
-        made = {
-            'default_hooks': hooks(interval=1),
-            'train_dataloader': tiny.loader(workers, sampler, persistent_workers=persistent),
-        }
-        return {**made, 'train_cfg': dict(train_cfg)} if train_cfg else made
-
-    whole, again = uninterrupted_and_resumed(tmp_path, 9, make)
-    assert tiny.same(whole, again)
-
-
-@pytest.mark.parametrize('iteration', [1, 6, 12])
-def test_first_iteration_and_ends_of_epochs_resume_bit_equal(iteration, tmp_path):
-    def make():
-        return {'default_hooks': hooks(interval=1)}
-
-    assert tiny.same(*uninterrupted_and_resumed(tmp_path, iteration, make))
-
-
-def test_epoch_checkpoints_resume_bit_equal(tmp_path):
-    whole = tiny.runner(tmp_path / 'a', default_hooks=hooks(by_epoch=True, interval=1))
-    whole.train()
-    start = str(tmp_path / 'a' / 'epoch_1.pth')
-    again = tiny.runner(
-        tmp_path / 'b',
-        default_hooks=hooks(by_epoch=True, interval=1),
-        resume=True,
-        load_from=start,
-    )
-    again.train()
-    assert tiny.same(tiny.weights(whole), tiny.weights(again))
-
-
-def test_validating_does_not_change_the_training(tmp_path):
-    with_val = tiny.runner(tmp_path / 'a', default_hooks=hooks())
-    with_val.train()
-    none = {'val_dataloader': None, 'val_cfg': None, 'val_evaluator': None}
-    without = tiny.runner(tmp_path / 'b', default_hooks=hooks(), **none)
-    without.train()
-    assert tiny.same(tiny.weights(with_val), tiny.weights(without))
 
 
 def test_old_files_go_only_after_the_new_one_is_complete_and_pointed_to(tmp_path, monkeypatch):
@@ -127,15 +25,15 @@ def test_old_files_go_only_after_the_new_one_is_complete_and_pointed_to(tmp_path
         unlink(path, missing_ok=missing_ok)
 
     monkeypatch.setattr(Path, 'unlink', watched)
-    tiny.runner(tmp_path, default_hooks=hooks(max_keep_ckpts=2)).train()
+    tiny.runner(tmp_path, default_hooks=tiny.saving(max_keep_ckpts=2)).train()
     assert seen == [(f'iter_{n}.pth', f'iter_{n + 6}.pth') for n in (3, 6, 9, 12)]
     assert {p.name for p in tmp_path.glob('*.pth')} == {'iter_15.pth', 'iter_18.pth'}
 
 
 def test_max_keep_is_kept_across_a_resume(tmp_path):
-    tiny.runner(tmp_path, default_hooks=hooks(max_keep_ckpts=2)).train()
+    tiny.runner(tmp_path, default_hooks=tiny.saving(max_keep_ckpts=2)).train()
     longer = {'by_epoch': True, 'max_epochs': 4, 'val_interval': 1}
-    changed = {'default_hooks': hooks(max_keep_ckpts=2), 'train_cfg': longer}
+    changed = {'default_hooks': tiny.saving(max_keep_ckpts=2), 'train_cfg': longer}
     tiny.runner(tmp_path, resume=True, load_from=str(tmp_path / 'iter_18.pth'), **changed).train()
     assert {p.name for p in tmp_path.glob('*.pth')} == {'iter_21.pth', 'iter_24.pth'}
 
@@ -159,7 +57,9 @@ class Scores(tiny.BaseMetric):
 def test_the_best_is_kept_and_its_file_replaced_only_by_a_complete_one(tmp_path):
     run = tiny.runner(
         tmp_path,
-        default_hooks=hooks(by_epoch=True, interval=1, save_best='tiny/accuracy', rule='greater'),
+        default_hooks=tiny.saving(
+            by_epoch=True, interval=1, save_best='tiny/accuracy', rule='greater'
+        ),
         val_evaluator=tiny.Evaluator(Scores([0.2, 0.7, 0.1])),
     )
     run.train()
@@ -202,7 +102,7 @@ class FullDuring(tiny.Hook):
 def test_a_full_disk_leaves_the_last_checkpoint_says_so_and_training_goes_on(tmp_path, caplog):
     run = tiny.runner(
         tmp_path,
-        default_hooks=hooks(max_keep_ckpts=1),
+        default_hooks=tiny.saving(max_keep_ckpts=1),
         custom_hooks=[FullDuring(first=4, last=10)],
     )
     run.logger.addHandler(caplog.handler)
@@ -217,7 +117,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_says_so_and_training_goes_on(tmp
 
 def test_a_full_disk_at_the_end_fails_the_run_and_keeps_what_was_there(tmp_path):
     full = FullDuring(first=16, last=10**9)
-    run = tiny.runner(tmp_path, default_hooks=hooks(max_keep_ckpts=1), custom_hooks=[full])
+    run = tiny.runner(tmp_path, default_hooks=tiny.saving(max_keep_ckpts=1), custom_hooks=[full])
     try:
         with pytest.raises(CheckpointError, match=r'iter_18.*not saved.*iter_15\.pth'):
             run.train()
@@ -243,134 +143,90 @@ def test_a_write_that_the_disk_did_not_keep_is_noticed(tmp_path, monkeypatch):
             Path(name).write_bytes(data)
 
     monkeypatch.setattr(os, 'fsync', spoil)
-    tiny.runner(tmp_path, default_hooks=hooks(max_keep_ckpts=1, interval=6)).train()
+    tiny.runner(tmp_path, default_hooks=tiny.saving(max_keep_ckpts=1, interval=6)).train()
     assert [p.name for p in tmp_path.glob('*.pth')] == ['iter_18.pth']
 
 
-def test_a_validation_that_was_cut_off_is_done_on_resuming(tmp_path):
-    class Cut(tiny.Hook):
-        def before_val_iter(self, runner, **_):
-            raise KeyboardInterrupt
-
-    settings = {'default_hooks': hooks(by_epoch=True, interval=1)}
-    with pytest.raises(KeyboardInterrupt):
-        tiny.runner(tmp_path, custom_hooks=[Cut()], **settings).train()
-    seen = []
-
-    class Note(tiny.Hook):
-        def after_val_epoch(self, runner, metrics=None):
-            seen.append(runner.epoch)
-
-    start = str(find_resumable(tmp_path))
-    tiny.runner(tmp_path, resume=True, load_from=start, custom_hooks=[Note()], **settings).train()
-    assert seen == [1, 2, 3]
+def test_an_optimizer_whose_state_cannot_be_read_back_ends_the_run_at_once(tmp_path):
+    optimizer = {'type': 'bocb_mm.pytorch_optimizer.conda', 'lr': 0.01, 'update_proj_gap': 5}
+    run = tiny.runner(tmp_path, default_hooks=tiny.saving(), optim_wrapper={'optimizer': optimizer})
+    with pytest.raises(CheckpointError, match=r'optimizer\.state\.\d.*GaLoreProjector.*another'):
+        run.train()
+    assert run.iter == 0 and not list(tmp_path.glob('*.pth'))
 
 
-def cosine(epochs):
-    return [{'type': 'CosineAnnealingLR', 'T_max': epochs, 'end': epochs, 'by_epoch': True}]
+def test_what_a_hook_puts_into_a_checkpoint_too_late_to_be_made_plain_is_refused(tmp_path):
+    class Late(tiny.Hook):
+        priority = 'LOWEST'
+
+        def before_save_checkpoint(self, runner, checkpoint):
+            checkpoint['late'] = tiny.BaseMetric
+
+    run = tiny.runner(tmp_path, default_hooks=tiny.saving(), custom_hooks=[Late()])
+    with pytest.raises(CheckpointError, match='not saved, it could not be read back.*BaseMetric'):
+        run.train()
+    assert not list(tmp_path.glob('*.pth')) and not list(tmp_path.glob('.*.tmp'))
 
 
-class Rates(tiny.Hook):
-    """Notes the learning rate of every iteration."""
-
-    def __init__(self):
-        self.rates = {}
-
-    def before_train_iter(self, runner, **_):
-        self.rates[runner.iter] = runner.optim_wrapper.optimizer.param_groups[0]['lr']
+TEMPLATES = ['model_{}.pt', 'model_{}', 'n{:03d}.pth.tar', 'deep/at_{}.pth', 'latest.ckpt']
 
 
-def rates(directory, epochs, lr=0.05, start=None, schedule=None):
-    """Learning rate by iteration of a run, from the start or resumed."""
-    note = Rates()
-    tiny.runner(
-        directory,
-        default_hooks=hooks(by_epoch=True, interval=1),
-        custom_hooks=[note],
-        train_cfg={'by_epoch': True, 'max_epochs': epochs, 'val_interval': 100},
-        param_scheduler=schedule or cosine(epochs),
-        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': lr, 'momentum': 0.9}},
-        **({'resume': True, 'load_from': str(start)} if start else {}),
-    ).train()
-    return note.rates
+@pytest.mark.parametrize('keep', [1, -1])
+@pytest.mark.parametrize('template', TEMPLATES)
+def test_checkpoints_of_any_name_are_kept_found_and_resumed(template, keep, tmp_path):
+    settings = {'default_hooks': tiny.saving(filename_tmpl=template, max_keep_ckpts=keep)}
+    whole = tiny.runner(tmp_path / 'whole', **settings)
+    whole.train()
+    last = tmp_path / 'whole' / template.format(18)
+    assert find_resumable(tmp_path / 'whole') == last
+    (tmp_path / 'whole' / 'last_checkpoint').unlink()
+    if 'deep' not in template:
+        assert find_resumable(tmp_path / 'whole') == last
+    kept = [p for p in last.parent.iterdir() if p.is_file() and load_checkpointable(p)]
+    assert len(kept) == (1 if keep == 1 or '{' not in template else 6)
+    longer = {'by_epoch': True, 'max_epochs': 4, 'val_interval': 1}
+    tiny.resumed(tmp_path / 'whole', last, **settings, train_cfg=longer)
+    assert find_resumable(tmp_path / 'whole') == last.parent / Path(template).name.format(24)
 
 
-WARM = {'type': 'LinearLR', 'start_factor': 0.1, 'by_epoch': False, 'begin': 0, 'end': 8}
-CHANGES = {
-    'longer': {'epochs': 4},
-    'another rate': {'epochs': 2, 'lr': 0.2},
-    'another schedule': {'epochs': 3, 'schedule': [WARM, *cosine(3)]},
-    'iteration-based': {
-        'epochs': 4,
-        'schedule': [{'type': 'PolyLR', 'eta_min': 0.0, 'by_epoch': True, 'end': 4,
-                      'convert_to_iter_based': True}],
-    },
-}  # fmt: skip
+def load_checkpointable(path):
+    try:
+        return bool(load_checkpoint(path))
+    except CheckpointError:
+        return False
 
 
-@pytest.mark.parametrize('stock', [False, True], ids=['ours', 'of stock mmengine'])
-@pytest.mark.parametrize('change', CHANGES)
-def test_a_changed_schedule_is_followed_as_if_it_had_been_there_from_the_start(
-    change, stock, tmp_path
-):
-    rates(tmp_path / 'old', epochs=2)
-    start = tmp_path / 'old' / 'epoch_1.pth'
-    if stock:
-        content = load_checkpoint(start)
-        content.pop('bocb_mm')
-        torch.save(content, start)
-    expected = rates(tmp_path / 'new', **CHANGES[change])
-    found = rates(tmp_path / 'resumed', start=start, **CHANGES[change])
-    assert found == pytest.approx({k: v for k, v in expected.items() if k >= 6}, rel=1e-9)
+def test_checkpoints_go_to_another_directory_and_are_found_there(tmp_path):
+    settings = {
+        'default_hooks': tiny.saving(out_dir=str(tmp_path / 'big' / 'disk'), max_keep_ckpts=1)
+    }
+    tiny.runner(tmp_path / 'run', **settings).train()
+    last = tmp_path / 'big' / 'disk' / 'run' / 'iter_18.pth'
+    assert [p.name for p in last.parent.iterdir()] == ['iter_18.pth']
+    assert find_resumable(tmp_path / 'run') == last
+    (tmp_path / 'run' / 'last_checkpoint').unlink()
+    assert find_resumable(tmp_path / 'run', out_dir=last.parent) == last
 
 
-REFUSED = {
-    'optimizer': {'optim_wrapper': {'optimizer': {'type': 'AdamW', 'lr': 0.05}}},
-    'batch_size': {'train_dataloader': tiny.loader(batch_size=8)},
-    'batches': {'train_dataloader': tiny.loader(dataset=tiny.TinyData(40))},
-    'parameters': {
-        'optim_wrapper': {
-            'optimizer': {'type': 'SGD', 'lr': 0.05, 'momentum': 0.9, 'weight_decay': 0.0},
-            'paramwise_cfg': {'norm_decay_mult': 0.0},
-        }
-    },
-}
+def test_an_address_is_no_directory_for_checkpoints(tmp_path):
+    with pytest.raises(CheckpointError, match='s3://bucket: SafeCheckpointHook saves to local'):
+        tiny.runner(tmp_path, default_hooks=tiny.saving(out_dir='s3://bucket'))
 
 
-@pytest.mark.parametrize('what', REFUSED)
-def test_what_cannot_be_changed_in_a_run_is_refused_with_the_reason(what, tmp_path):
-    tiny.runner(tmp_path, default_hooks=hooks()).train()
-    changed = {'default_hooks': hooks(), **REFUSED[what]}
-    start = str(tmp_path / 'iter_9.pth')
-    with pytest.raises(UserError, match=f'{what} was .* and is now .*; keep it, or start'):
-        tiny.runner(tmp_path, resume=True, load_from=start, **changed).train()
-
-
-def test_a_changed_weight_decay_takes_effect(tmp_path):
-    tiny.runner(tmp_path, default_hooks=hooks()).train()
-    optimizer = {'type': 'SGD', 'lr': 0.05, 'momentum': 0.9, 'weight_decay': 0.3}
-    run = tiny.runner(
-        tmp_path,
-        default_hooks=hooks(),
-        optim_wrapper={'optimizer': optimizer},
-        resume=True,
-        load_from=str(tmp_path / 'iter_9.pth'),
-    )
-    run.train()
-    assert run.optim_wrapper.optimizer.param_groups[0]['weight_decay'] == 0.3
-
-
-def test_a_checkpoint_without_optimizer_is_not_resumed(tmp_path):
-    path = tmp_path / 'weights.pth'
-    torch.save({'state_dict': {}, 'meta': {}}, path)
-    with pytest.raises(UserError, match='cannot be resumed, it has no optimizer, message_hub'):
-        tiny.runner(tmp_path, default_hooks=hooks(), resume=True, load_from=str(path)).train()
-
-
-def test_a_checkpoint_of_stock_mmengine_goes_on_where_it_was(tmp_path):
-    stock = {'checkpoint': {'type': 'CheckpointHook', 'interval': 1}}
-    tiny.runner(tmp_path, default_hooks=stock).train()
-    start = str(tmp_path / 'epoch_1.pth')
-    run = tiny.runner(tmp_path, default_hooks=hooks(), resume=True, load_from=start)
-    run.train()
-    assert run.iter == 18
+@pytest.mark.parametrize('kind', [Runner, FlexibleRunner])
+def test_a_test_or_validation_neither_locks_nor_changes_the_directory(kind, tmp_path):
+    """Other projects' test scripts run with the hooks of the config."""
+    named = {'task': 'classification', 'dataset': 'a', 'backbone': 'b', 'metric': 'tiny/accuracy'}
+    custom = [{'type': 'bocb_mm.RunRecordHook', **named}]
+    custom += [{'type': f'bocb_mm.{n}Hook'} for n in ('Divergence', 'Signal')]
+    settings = {'kind': kind, 'default_hooks': tiny.saving(), 'custom_hooks': custom}
+    tiny.runner(tmp_path, **settings).train()
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    more = {f'test_{k}': v for k, v in tiny.config('').items() if k.startswith('val_')}
+    more = {k.replace('test_val_', 'test_'): v for k, v in more.items()}
+    broken = tiny.loader(dataset={'type': 'NoSuchData'})  # a test needs no training data
+    run = tiny.runner(tmp_path, **settings, **more, train_dataloader=broken)
+    assert 'tiny/accuracy' in run.test()
+    run.val()
+    after = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    assert {k: v for k, v in after.items() if k in before} == before

@@ -43,7 +43,8 @@ def test_a_finished_run_is_not_overwritten(train, config, tmp_path):
     assert train(config, '--work-dir', 'w')[0] == 0
     before = (tmp_path / 'w' / 'run.json').read_text()
     status, _, err = train(config, '--work-dir', 'w')
-    assert status == 2 and 'completed' in err and '--resume' in err and '--seed' in err
+    assert status == 2 and 'already holds a completed run; to train it for longer' in err
+    assert '--resume' in err and 'train_cfg.max_epochs' in err and '--seed' in err
     status, _, err = train(config, '--work-dir', 'w', '--resume')
     assert status == 2 and 'max_epochs' in err
     assert (tmp_path / 'w' / 'run.json').read_text() == before
@@ -78,6 +79,48 @@ def test_a_finished_run_that_counts_iterations_goes_on_as_well(train, config, tm
     assert status == 0, err
     record = record_of(tmp_path / 'w')
     assert record['iterations'] == 4 and record['status'] == 'completed'
+
+
+def test_a_run_reads_what_it_wrote_and_never_starts_anew_over_what_it_cannot_read(
+    train, config, tmp_path, run_tool, capsys
+):
+    one_cycle = "[dict(type='OneCycleLR', eta_max=0.1, total_steps=4, by_epoch=False)]"
+    other = config.with_name('one_cycle.py')
+    other.write_text(config.read_text() + f'param_scheduler = {one_cycle}\n')
+    assert train(other, '--work-dir', 'w')[0] == 0
+    longer = ('--work-dir', 'w', '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
+    assert train(other, *longer)[0] == 0
+    assert [e['epoch'] for e in record_of(tmp_path / 'w')['evaluations']] == [1, 2]
+    last = tmp_path / 'w' / 'epoch_2.pth'
+    assert run_tool('layer_metrics', last, '--out', 'm.csv', capsys=capsys)[0] == 0
+    assert run_tool('test', other, last, capsys=capsys)[0] == 0
+    for path in (tmp_path / 'w').glob('*.pth'):
+        path.write_bytes(path.read_bytes()[:-99])
+    before = {p: p.read_bytes() for p in (tmp_path / 'w').iterdir() if p.is_file()}
+    longer = (*longer[:-1], 'train_cfg.max_epochs=3')
+    status, _, err = train(other, *longer)
+    assert status == 2 and 'epoch_1.pth, epoch_2.pth' in err and 'overwrite' in err
+    assert before == {p: p.read_bytes() for p in (tmp_path / 'w').iterdir() if p.is_file()}
+
+
+def test_a_checkpoint_that_is_trusted_is_gone_on_from(train, config, tmp_path):
+    import torch
+
+    assert train(config, '--work-dir', 'w')[0] == 0
+    path = tmp_path / 'w' / 'epoch_1.pth'
+    content = torch.load(path, weights_only=False)
+    torch.save({**content, 'by_hand': json.JSONDecoder}, path)
+    longer = ('--work-dir', 'w', '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
+    status, _, err = train(config, *longer)
+    assert status == 2 and 'json.decoder.JSONDecoder' in err and '--trust-checkpoint' in err
+    try:
+        status, _, err = train(config, *longer, '--trust-checkpoint')
+    finally:
+        from bocb_mm.checkpoints.read import install_safe_loading
+
+        install_safe_loading(trust=False)
+    assert status == 0, err
+    assert [e['epoch'] for e in record_of(tmp_path / 'w')['evaluations']] == [1, 2]
 
 
 def test_our_own_checkpoint_starts_a_backbone_and_gives_the_pretraining_its_name(
