@@ -246,6 +246,19 @@ def _checked_tensors(entries: list[Any], what: str) -> list[Any]:
     return entries
 
 
+def check_gradient(p: torch.Tensor) -> None:
+    """Refuse a sparse gradient.
+
+    Raises:
+        SparseGradientError: That of ``p`` is.
+    """
+    if p.grad is not None and p.grad.layout is not torch.strided:
+        raise SparseGradientError(
+            f'a parameter of shape {tuple(p.shape)} has a sparse gradient; make it dense '
+            '(nn.Embedding(sparse=False))'
+        )
+
+
 def check_numbers(settings: Mapping[str, Any]) -> None:
     """Refuse numbers that are text, which is what YAML makes of ``5e-2``.
 

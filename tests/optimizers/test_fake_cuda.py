@@ -3,10 +3,14 @@
 A fake tensor has a device and no data; reading a number of it raises, as it would wait on a GPU.
 """
 
+import sys
+
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 import bocb_mm.optimizers as optimizers
 
@@ -14,9 +18,15 @@ from .table import CASES
 from .test_ways_to_run import Dispatches
 
 SHAPES = [(8, 4, 3, 3), (8,), (8,), (16, 8, 1, 1), (16,), (10, 16), (1, 1, 16), ()]
-# Its own classes choose in torch 2.9.1 by the type of a tensor, and take loops for a fake one; fused
-# SGD has no fake kernel. So lists are asked for; which way they choose on a GPU is not tested here.
-LISTS = {'SGD', 'Adamax', 'NAdam', 'RAdam', 'AdaGrad', 'AdaDelta', 'RMSProp'}
+
+
+@pytest.fixture(autouse=True)
+def fake_tensors_count_as_tensors(monkeypatch):
+    """torch 2.9.1 takes ``foreach`` by default on an accelerator, for plain tensors alone."""
+    module = sys.modules[torch.optim.Optimizer.__module__]
+    monkeypatch.setattr(
+        module, '_foreach_supported_types', [*module._foreach_supported_types, FakeTensor]
+    )
 
 
 class AtenDispatches(Dispatches):
@@ -40,9 +50,8 @@ def test_few_dispatches_and_no_waiting(name):
     counts = []
     for copies in (1, 3):
         with FakeTensorMode():
-            way = {'foreach': True} if name in LISTS else {}
             params = weights(copies)
-            optimizer = optimizers.build_optimizer(name, params, lr=1e-3, weight_decay=0.1, **way)
+            optimizer = optimizers.build_optimizer(name, params, lr=1e-3, weight_decay=0.1)
             for _ in range(2):
                 optimizer.step()
             if name == 'Sophia':
@@ -57,6 +66,65 @@ def test_few_dispatches_and_no_waiting(name):
     assert counts[1] <= (25 if optimizers.get_spec(name).elementwise else 60)
 
 
-def test_waiting_is_noticed():
+class NoWaiting(TorchDispatchMode):
+    """Raises where a value of the device is asked for; numbers on the CPU are 2."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        of_device = [t for t in tree_leaves(args) if isinstance(t, torch.Tensor) and t.is_cuda]
+        if function is torch.ops.aten._local_scalar_dense.default:
+            assert not of_device, 'a number is read from the device'
+            return 2.0
+        out = function(*args, **(kwargs or {}))
+        if of_device and function.namespace == 'aten':
+            to_cpu = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor) and t.is_cpu]
+            assert not to_cpu, f'{function} copies from the device'
+        return out
+
+
+def moved(state, device):
+    def anew(t):
+        return torch.empty(t.shape, dtype=t.dtype, device=device)
+
+    return tree_map_only(torch.Tensor, anew, state)
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+@pytest.mark.parametrize('name', CASES)
+def test_no_waiting_after_loading(name, device):
+    """A checkpoint read to either device: mmengine reads it to that of the model."""
+    with FakeTensorMode():
+        saved = optimizers.build_optimizer(name, params := weights(1), lr=1e-3)
+        saved.step()
+        fresh = optimizers.build_optimizer(name, params, lr=1e-3)
+        fresh.load_state_dict(moved(saved.state_dict(), device))
+        places = [{k: getattr(v, 'device', 0) for k, v in s.items()} for s in fresh.state.values()]
+        expected = [
+            {k: getattr(v, 'device', 0) for k, v in s.items()} for s in saved.state.values()
+        ]
+        assert places == expected
+        with NoWaiting():
+            fresh.step()
+
+
+@pytest.mark.parametrize('name', ['Adam', 'AdamW'])
+def test_counters_of_a_fused_kernel_lie_on_the_device(name):
+    with FakeTensorMode():
+        plain = optimizers.build_optimizer(name, params := weights(1), lr=1e-3)
+        plain.step()
+        fused = optimizers.build_optimizer(name, params, lr=1e-3, fused=True)
+        fused.load_state_dict(moved(plain.state_dict(), 'cpu'))
+        assert all(s['step'].is_cuda for s in fused.state.values())
+        fused.step()
+        plain.load_state_dict(moved(fused.state_dict(), 'cuda'))
+        assert all(s['step'].is_cpu for s in plain.state.values())
+
+
+@pytest.mark.parametrize('read', [lambda t: t.sum().item(), lambda t: t.cpu(), bool])
+def test_waiting_is_noticed(read):
+    with FakeTensorMode(), NoWaiting(), pytest.raises(AssertionError, match='device'):
+        read(torch.empty((), device='cuda'))
+
+
+def test_waiting_is_noticed_without_the_mode():
     with FakeTensorMode(), pytest.raises(DataDependentOutputException):
         torch.empty(3, device='cuda').sum().item()

@@ -106,7 +106,7 @@ EVEN = [(256, 128, 3, 3)] * 12  # large enough that the blocks of a CPU are a pa
 ONE_LARGE = [(2048, 2048), *[(256, 256, 3, 3)] * 2, (64,)]  # as the first linear layer of VGG
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('name', OWN)
 @pytest.mark.parametrize(('shapes', 'foreach'), [(EVEN, None), (EVEN, True), (ONE_LARGE, None)])
 def test_three_steps_take_one_buffer_at_most(shapes, foreach, name):
     params = [nn.Parameter(torch.randn(s)) for s in shapes]
