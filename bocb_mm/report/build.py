@@ -25,6 +25,13 @@ from bocb_mm.report.coupling import Coupling
 from bocb_mm.report.model import Options, Report, ResultTable
 from bocb_mm.runs.files import atomic_write_text
 
+RANKINGS = ('rankings.csv', 'rankings_paper.csv', 'rankings_recomputed.csv')
+# What follows a table's name in the names of its CSV files.
+TABLE_FILES = (
+    '', '_stats', '_failed', '_cells', '_coupling', '_sensitivity', '_intervals', '_tuning',
+    '_printed',
+)  # fmt: skip
+
 
 def check_out(options: Options, out: Path) -> None:
     """Refuse, before any work, an output directory that cannot take a report.
@@ -38,6 +45,10 @@ def check_out(options: Options, out: Path) -> None:
         raise UserError(f'--out {out}: {there} is a file; name a directory')
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f'--out {out}: {there} cannot be written by you; name another directory')
+    page, drawings = out / 'report.html', out / 'figures'
+    if page.is_dir() or (drawings.exists() and not drawings.is_dir()):
+        what = page if page.is_dir() else drawings
+        raise UserError(f'--out {out}: the report needs the name of {what}; move that away')
     for path in map(Path, options.csvs()):
         homes = {path.absolute().parent, path.resolve().parent}
         if any(home.resolve() == out.resolve() for home in homes):
@@ -86,14 +97,14 @@ def gather(options: Options) -> Report:
 
 
 def _unique_names(found: list[ResultTable]) -> None:
-    """Give tables of one name numbers, whatever case a file system folds."""
-    seen: set[str] = set()
+    """Give tables other names where two files of the report would have one (in any case)."""
+    taken = set(RANKINGS)
     for table in found:
         name, count = table.name, 1
-        while table.name.lower() in seen:
+        while taken & (files := {f'{table.name}{part}.csv'.lower() for part in TABLE_FILES}):
             count += 1
             table.name = f'{name}_{count}'
-        seen.add(table.name.lower())
+        taken |= files
 
 
 def couplings_of(table: ResultTable) -> list[Coupling]:
@@ -116,8 +127,15 @@ def write(report: Report, out: Path) -> list[Path]:
     try:
         return _write(report, out)
     except OSError as error:
-        where = error.filename or out
+        where = error.filename2 or error.filename or out
         raise UserError(f'--out {out}: {where} cannot be written ({error.strerror})') from None
+
+
+def not_of_this_report(out: Path, files: list[Path]) -> list[str]:
+    """Tables and figures in ``out`` that this report did not write: of an earlier one, mostly."""
+    there = [p for folder in (out, out / 'figures') if folder.is_dir() for p in folder.iterdir()]
+    kinds = ('.csv', '.md', '.tex', '.svg', '.png')
+    return sorted(str(p.relative_to(out)) for p in set(there) - set(files) if p.suffix in kinds)
 
 
 def _write(report: Report, out: Path) -> list[Path]:

@@ -96,6 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files = build.write(report, out)
     _say_skipped(report.scan.broken)
     print(f'{len(report.tables)} tables, {len(files)} files in {out}; open {out / "report.html"}')
+    others = build.not_of_this_report(out, files)
+    if others:
+        more = f' and {len(others) - 5} more' if len(others) > 5 else ''
+        print(f'left as they were, not of this report: {", ".join(others[:5])}{more}')
     return 1 if report.scan.broken else 0
 
 

@@ -57,7 +57,7 @@ def _facts(table: ResultTable, cell: Any, rank: float, threshold: float) -> list
         ('s.d. of the seeds', '' if math.isnan(cell.sd) else f'{cell.sd:.3f}'),
         ('95 % interval (bootstrap)', '' if math.isnan(low) else f'{low:.2f} to {high:.2f}'),
         ('Rank in this column', '' if math.isnan(rank) else int(rank)),
-        ('Failed (eq. 1)', _verdict(table, pair, cell.value, threshold)),
+        ('Failed (eq. 1)', verdict(table, pair, cell.value, threshold)),
         ('Learning rate', '' if pd.isna(cell.lr) else f'{cell.lr:g}'),
         ('Weight decay', '' if pd.isna(cell.weight_decay) else f'{cell.weight_decay:g}'),
         ('Search', table.doubts.get(pair, ('', ''))[1]),
@@ -82,7 +82,7 @@ def reference(table: ResultTable, place: tuple, digits: int) -> str:
     return f'paper {number(theirs, digits)}{shown}'
 
 
-def _verdict(table: ResultTable, pair: tuple, value: float, threshold: float) -> str:
+def verdict(table: ResultTable, pair: tuple, value: float, threshold: float) -> str:
     """Whether a cell failed, against what, and whether a search might still undo that."""
     if math.isinf(value):
         text = 'yes: diverged'

@@ -54,7 +54,7 @@ def sentences(table: ResultTable, coupled: list[Coupling]) -> list[str]:
             'column, however close to the best it is.'
         )
     lines += _spread_sentence(table)
-    lines += [line for one in coupled for line in _coupling_sentences(one, len(coupled) > 1)]
+    lines += [line for one in coupled for line in coupling_sentences(one, len(coupled) > 1)]
     never = [
         str(o) for o in values.index if not failed.loc[o].any() and values.loc[o].notna().all()
     ]
@@ -117,7 +117,7 @@ def _missing(n: int) -> str:
     return f', {n} {"is" if n == 1 else "are"} missing' if n else ''
 
 
-def _coupling_sentences(found: Coupling, several: bool) -> list[str]:
+def coupling_sentences(found: Coupling, several: bool) -> list[str]:
     """Share and p-value of a task, who stands out, and whether that rests on one optimizer."""
     if math.isnan(found.share):
         return []

@@ -1,5 +1,6 @@
 """The tool: the files of the contract, exit statuses, an unchanged report, no torch."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bocb_mm.report import figures, layers, paper
+from bocb_mm.report import build, figures, layers, paper
 from bocb_mm.report.cli import main
 from tests.report.synthetic_runs import make_record, save
 
@@ -103,12 +104,119 @@ def test_broken_record_is_named_and_the_status_is_1(tmp_path, capsys):
     assert pd.read_csv(tmp_path / 'o' / 'table1_cifar100.csv').shape == (1, 2)
 
 
+def test_files_of_an_earlier_report_are_named_and_left(tmp_path, capsys):
+    out = tmp_path / 'o'
+    for dataset in ('digits', 'cifar100'):
+        save(tmp_path / dataset, make_record('SGD', dataset=dataset))
+        assert main([str(tmp_path / dataset), '--out', str(out), '--no-figures']) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith('left as they were, not of this report: classification_digits.csv, ')
+    assert (out / 'classification_digits.csv').exists()
+
+
+# -- what --out may be: found before the work ----------------------------------------------------
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    monkeypatch.setattr(build, 'gather', lambda _: pytest.fail('work was done first'))
+
+
+def refused(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.count('\n') == 1
+    return said
+
+
+@pytest.mark.parametrize('out', ['file', 'file/below', 'file/far/below'])
+def test_out_that_is_a_file(tmp_path, capsys, no_work, out):
+    (tmp_path / 'file').write_text('mine')
+    said = refused(['--paper', '--out', str(tmp_path / out)], capsys)
+    assert f'{tmp_path / "file"} is a file; name a directory' in said
+    assert (tmp_path / 'file').read_text() == 'mine'
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+def test_out_that_cannot_be_written(tmp_path, capsys, no_work):
+    tmp_path.chmod(0o500)
+    said = refused(['--paper', '--out', str(tmp_path / 'o')], capsys)
+    tmp_path.chmod(0o700)
+    assert 'cannot be written by you' in said
+
+
+def test_out_where_a_name_of_the_report_is_taken(tmp_path, capsys, no_work):
+    (tmp_path / 'a' / 'report.html').mkdir(parents=True)
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b' / 'figures').write_text('mine')
+    for folder, name in (('a', 'report.html'), ('b', 'figures')):
+        said = refused(['--paper', '--out', str(tmp_path / folder)], capsys)
+        assert f'needs the name of {tmp_path / folder / name}' in said
+
+
+def test_a_file_of_the_report_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / 'rankings.csv').mkdir()
+    said = refused(['--paper', '--out', str(tmp_path), '--no-figures'], capsys)
+    assert f'{tmp_path / "rankings.csv"} cannot be written' in said
+
+
+@pytest.mark.parametrize('name', ['rankings.csv', 'mine.csv'])
+@pytest.mark.parametrize('how', ['plain', 'from elsewhere', 'through a link'])
+def test_an_input_in_out_is_not_overwritten(tmp_path, monkeypatch, capsys, no_work, name, how):
+    text = 'optimizer,R-50\nSGD,70\nAdam,71\n'
+    (tmp_path / name).write_text(text)
+    out, given = tmp_path, tmp_path / name
+    if how == 'from elsewhere':
+        monkeypatch.chdir(tmp_path)
+        out, given = Path('.'), Path(name)
+    if how == 'through a link':
+        out = tmp_path / 'link'
+        out.symlink_to(tmp_path)
+    said = refused([str(given), '--out', str(out)], capsys)
+    assert f'{given} lies in it, and a report overwrites no input' in said
+    assert (tmp_path / name).read_text() == text
+
+
+def test_a_table_named_rankings_does_not_clash_with_the_rankings(tmp_path):
+    path = tmp_path / 'rankings.csv'
+    path.write_text('optimizer,R-50\nSGD,70\nAdam,71\n')
+    out = tmp_path / 'o'
+    assert main([str(path), '--out', str(out), '--no-figures']) == 0
+    assert list(pd.read_csv(out / 'rankings.csv', index_col=0).columns) == ASPECTS
+    assert pd.read_csv(out / 'rankings_2.csv', index_col=0)['R-50'].tolist() == [70, 71]
+
+
+def test_tables_whose_files_would_have_one_name(tmp_path):
+    given = []
+    for folder, stem in (('a', 'mine'), ('b', 'mine_stats'), ('c', 'Mine')):
+        path = tmp_path / folder / f'{stem}.csv'
+        path.parent.mkdir()
+        path.write_text(f'optimizer,R-50\nSGD,7{len(given)}\nAdam,71\n')
+        given.append(str(path))
+    assert main([*given, '--out', str(tmp_path / 'o'), '--no-figures']) == 0
+    for i, name in enumerate(('mine', 'mine_stats_2', 'Mine_2')):
+        assert pd.read_csv(tmp_path / 'o' / f'{name}.csv').iat[0, 1] == 70 + i
+    check_contract(tmp_path / 'o', ['mine', 'mine_stats_2', 'Mine_2'], figures=False)
+
+
+def test_the_module_is_the_tool(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-m', 'bocb_mm.report.cli', '--paper', '--out', 'rep', '--no-figures'],
+        cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'rep' / 'report.html').exists()
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['nowhere', '--out', 'o'], 'nowhere: no such file'),
         (['--out', 'o'], 'no run.json found'),
         (['--paper', '--out', 'o', '--gamma', '-1'], 'gamma -1'),
+        (['--paper', '--out', 'o', '--gamma', '0'], 'gamma 0'),
+        (['--paper', '--out', 'o', '--gamma', 'nan'], 'gamma nan'),
         (['--paper', '--out', 'o', '--weights', '0', '0', '0', '0'], 'weights'),
         (['missing.csv', '--out', 'o'], 'missing.csv'),
         (['--paper', '--recommend', 'R-5O'], "backbone 'R-5O'; did you mean R-50"),
@@ -129,10 +237,17 @@ def test_user_csv(tmp_path):
     check_contract(tmp_path / 'o', ['mine'], figures=False)
 
 
+def test_one_optimizer_in_two_spellings_is_refused(tmp_path, capsys):
+    path = tmp_path / 'mine.csv'
+    path.write_text('optimizer,R-50\nSGD,80\nsgd,79\n')
+    said = refused([str(path), '--out', str(tmp_path / 'o')], capsys)
+    assert "optimizer 'sgd' stands there twice (as 'SGD'); keep one" in said
+
+
 @pytest.mark.parametrize(
     ('backbone', 'task', 'expected'),
     [
-        ('DeiT-S', 'classification', 'Adan'),
+        ('deit-s', 'classification', 'Adan'),
         ('R-50', 'detection', 'LAMB'),
         ('TNX-T', 'pose', 'AdamW'),  # the best of its only column, CIFAR-100
     ],
@@ -152,6 +267,13 @@ def test_recommend_takes_own_runs_and_their_settings(tmp_path, capsys):
     assert main([str(tmp_path), '--recommend', 'deit-s']) == 0
     first = next(s for s in capsys.readouterr().out.splitlines() if s.startswith('1.'))
     assert 'SGD' in first and 'lr 0.07' in first and '0.003' in first and 'your best run' in first
+
+
+def test_recommend_finds_a_network_of_ones_own_in_any_case(tmp_path, capsys):
+    for optimizer, best in (('SGD', 85.0), ('AdamW', 70.0)):
+        save(tmp_path, make_record(optimizer, 'MyNet-3', best=best))
+    assert main([str(tmp_path), '--recommend', 'mynet-3']) == 0
+    assert '1. SGD' in capsys.readouterr().out
 
 
 def test_no_torch_no_mmengine(tmp_path):

@@ -1,12 +1,13 @@
 """Coupling, intervals, profiles and tuning ease: known answers and calibration."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from bocb_mm.report import coupling, paper, stats
+from bocb_mm.report import build, coupling, load, paper, stats, summary, tables
 
 
 def additive(rows=8, columns=6, noise=0.0, seed=0):
@@ -84,3 +85,84 @@ def test_missing_and_diverged_cells_are_allowed():
     values.iat[0, 0], values.iat[1, 1] = np.nan, stats.DIVERGED
     found = coupling.coupling(values, n_permutations=99)
     assert 0 < found.share < 1 and 0 < found.p_value <= 1
+
+
+# -- within a task, and without an optimizer -----------------------------------------------------
+
+
+def of_task(prefix):
+    return paper.read('table3_coco').filter(regex=f'^{prefix} ')
+
+
+@pytest.mark.parametrize(
+    ('prefix', 'share', 'p_value'),
+    [('pose', 0.125, 0.229), ('det', 0.295, 0.008)],  # issue 18, B.1
+)
+def test_pose_and_detection_of_the_paper(prefix, share, p_value):
+    found = coupling.coupling(of_task(prefix))
+    assert found.share == pytest.approx(share, abs=0.001)
+    assert found.p_value == pytest.approx(p_value, abs=0.01)
+    assert not found.beyond_chance
+
+
+def test_a_table_of_two_tasks_is_tested_task_by_task():
+    table = load.paper_tables()[2]
+    found = {c.group: c for c in build.couplings_of(table)}
+    assert list(found) == ['pose', 'detection']
+    for group, prefix in (('pose', 'pose'), ('detection', 'det')):
+        alone = coupling.coupling(of_task(prefix))
+        assert (found[group].share, found[group].p_value) == (alone.share, alone.p_value)
+    frame = tables.coupling_frame(list(found.values()))
+    assert list(frame.index[:1]) == ['(pose)'] and len(frame) == 11 + 2
+
+
+def test_table_1_rests_on_two_rows():
+    """Without AdaGrad and LARS, ConvNeXt stands out with p_holm 0.02 (issue 18, B.2)."""
+    results = paper.read('table1_cifar100')
+    found = coupling.coupling(results)
+    assert not found.beyond_chance
+    two = coupling.coupling(results.drop(index=['AdaGrad', 'LARS']))
+    assert two.columns.at['CNX-T', 'p_holm'] == pytest.approx(0.02)
+    found = coupling.sensitivity(found, results)
+    assert found.left_out.at['AdaGrad and LARS', 'beyond_chance'] == 'CNX-T'
+    assert found.left_out.loc['AdaGrad', 'share'] > 0.8 > 0.6 > found.left_out.loc['LARS', 'share']
+    assert (found.left_out['n'] == 1).sum() == 20
+
+
+def test_sensitivity_is_the_coupling_of_what_is_left():
+    values = additive(6, 5, noise=0.5)
+    values.loc['o2', 'b1'] -= 9
+    whole = coupling.coupling(values, n_permutations=199)
+    found = coupling.sensitivity(whole, values, n_permutations=199)
+    each = {o: coupling.coupling(values.drop(index=o), n_permutations=199) for o in values.index}
+    for optimizer, alone in each.items():
+        assert found.left_out.at[optimizer, 'share'] == alone.share
+        assert found.left_out.at[optimizer, 'p_value'] == alone.p_value
+    low, high = found.p_range
+    assert (low, high) == (
+        min(c.p_value for c in each.values()),
+        max(c.p_value for c in each.values()),
+    )
+    columns = pd.DataFrame({o: c.columns['p_value'] for o, c in each.items()})
+    assert found.columns['p_low'].tolist() == columns.min(axis=1).tolist()
+    assert found.columns['p_high'].tolist() == columns.max(axis=1).tolist()
+
+
+def test_three_optimizers_have_no_sensitivity():
+    values = additive(3, 4, noise=0.5)
+    found = coupling.sensitivity(coupling.coupling(values, n_permutations=9), values)
+    assert not len(found.left_out) and all(map(math.isnan, found.p_range))
+
+
+def test_what_the_page_says_of_the_verdict():
+    whole = coupling.coupling(additive(6, 5, noise=0.5), n_permutations=9)
+    rows = pd.DataFrame(
+        {'n': [1, 1, 2], 'share': 0.5, 'p_value': [0.1, 0.3, 0.9], 'beyond_chance': ['b1', '', 'b1; b2']},
+        index=['SGD', 'LARS', 'SGD and LARS'],
+    )  # fmt: skip
+    words = summary.coupling_sentences(dataclasses.replace(whole, left_out=rows), False)
+    assert '0.1 to 0.3 with each optimizer left out in turn' in words[0]
+    assert words[2:] == [
+        'Without SGD, b1 stands out.',
+        'Without SGD and LARS, b1 and b2 stands out.',
+    ]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bocb_mm.errors import UserError
-from bocb_mm.report import names, paper, stats
+from bocb_mm.report import names, paper, stats, summary
 
 NAN, LOST = math.nan, stats.DIVERGED
 
@@ -241,6 +241,27 @@ def test_effects_are_the_means_of_a_complete_table():
     np.testing.assert_allclose(effects, results.mean(axis=1), atol=1e-9)
 
 
+def test_a_task_counts_once_however_many_columns_it_has():
+    # places of SGD, SGDP, LION: detection 1 2 3 in four columns, pose 3 2 1 in one
+    results = table(**{f'det {i}': [30, 29, 28] for i in range(4)}, pose=[10, 40, 70])
+    tasks = {c: c[:4].strip() for c in results}
+    assert stats.performance_rank(results, tasks).tolist() == [1, 1, 1]
+    assert stats.performance_rank(results).tolist() == [1, 2, 3]
+
+
+def test_the_spread_of_points_in_a_task_does_not_decide():
+    # pooled points would put SGDP first: it wins pose by 60 points, and loses four times by 1
+    results = table(a=[80, 79], b=[80, 79], c=[80, 79], d=[80, 79], pose=[10, 70])
+    assert results.mean(axis=1).idxmax() == 'SGDP'
+    assert stats.performance_rank(results).tolist() == [1, 2]
+
+
+def test_diverged_is_the_last_place():
+    results = table(a=[80, LOST, 20], b=[80, 81, 82])
+    # places 1/6 5/6 3/6 and 5/6 3/6 1/6: means 1/2, 2/3, 1/3
+    assert stats.performance_rank(results).tolist() == [2, 3, 1]
+
+
 def test_a_missing_result_on_a_hard_backbone_is_no_advantage():
     # SGDP is a point below SGD wherever both have a result, and has none where all are low.
     results = table(easy=[90, 89], easier=[95, 94], hard=[10, NAN])
@@ -271,6 +292,10 @@ def test_printed_rows_of_table_1():
     assert trimmed.sum() == 19 and not trimmed['CNX-T']
     assert ((comparison['std_trimmed'] - comparison['std_printed']).abs() < 0.051).sum() == 18
     assert (comparison['mean_difference'] > 0.005).all()  # the stated rule never gives it
+    fits = (comparison['range'] - comparison['range_printed']).abs() < 0.51
+    assert list(comparison.index[~fits]) == ['MLP-S', 'CNX-T']
+    notes = ' '.join(summary.printed_notes(comparison))
+    assert 'it fits 18 of 20 columns (not MLP-S and CNX-T)' in notes
 
 
 def test_profiles_and_diverged():
