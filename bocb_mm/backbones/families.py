@@ -130,6 +130,12 @@ class EfficientNet(_MMPretrain):
     groups = tuple((f'layers.{i}',) for i in range(7))
     first_map_group = 0
 
+    @classmethod
+    def arguments(cls, options: Options) -> dict[str, Any]:
+        # block i of 16 drops with i / 16 of the rate (TensorFlow, timm); mmpretrain: i / 15
+        rate = options.drop_path_rate * 15 / 16
+        return dict(out_indices=options.out_indices, drop_path_rate=rate)
+
     def start(self) -> None:
         initialise.efficientnet(self)
 
@@ -138,6 +144,10 @@ class RepVGG(_MMPretrain):
     """``switch_to_deploy`` merges the branches of every block for inference."""
 
     groups = (('stem',), *((f'stage_{i}',) for i in range(1, 5)))
+
+    def start(self) -> None:
+        """The authors': what PyTorch's constructors draw."""
+        initialise.as_constructed(self)
 
 
 class VisionTransformer(_MMPretrain):
@@ -288,6 +298,8 @@ class MetaFormer(Adapter):
     def change(self, options: Options) -> None:
         if not options.classifier:
             self.head = nn.Identity()  # its norm would get no gradient
+        elif options.spec.kwargs['use_mlp_head']:
+            self.head.fc.norm.eps = 1e-5  # sail-sg's; timm has 1e-6
 
     def maps(self, x: Tensor) -> Any:
         if self.options.classifier:

@@ -1,7 +1,8 @@
 """How the official code of each network draws its weights, where the source library does not.
 
-``tests/backbones/test_init.py`` checks the statistics. Networks that are not here (VGG, ResNet,
-MobileNetV2, RepVGG, ConvNeXt, MetaFormer and our own three) start right by themselves.
+``tests/backbones/test_init.py`` checks the statistics. Networks that are not here (VGG,
+MobileNetV2, ConvNeXt, MetaFormer and our own three) start right by themselves; ResNet starts as
+mmpretrain's.
 """
 
 from __future__ import annotations

@@ -181,6 +181,8 @@ class BackboneSpec:
             top['type'] = 'mmpretrain.LinearClsHead'
         if self.head == 'linear':
             neck = dict(type='mmpretrain.GlobalAveragePooling')
+        if self.family == 'RepVGG':  # as constructed
+            top['init_cfg'] = None
         start = _HEAD_START.get(self.family)
         if start is not None:
             top['init_cfg'] = dict(start)

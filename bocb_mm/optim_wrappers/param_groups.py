@@ -51,6 +51,8 @@ class GroupRules:
         declared_decay_mult: ... of role ``declared``.
         flat_decay_mult: ... of role ``flat``, the other vectors and scalars.
         excluded_decay_mult: For the roles above that have no value of their own; 1 decays all.
+        official_decay: Decay what the network's own code decays although its role does not
+            (:attr:`~bocb_mm.optim_wrappers.roles.RoledParameter.decays_officially`).
         dwconv_decay_mult: ... of depthwise kernels (role ``weight``).
         backbone_lr_mult: Multiplies the rate of parameters under ``backbone.``.
         head_lr_mult: Multiplies the rate under top-level modules named ``head`` or ``*_head``
@@ -74,6 +76,7 @@ class GroupRules:
     declared_decay_mult: float | None = None
     flat_decay_mult: float | None = None
     excluded_decay_mult: float = 0.0
+    official_decay: bool = False
     dwconv_decay_mult: float = 1.0
     backbone_lr_mult: float = 1.0
     head_lr_mult: float = 1.0
@@ -102,6 +105,8 @@ class GroupRules:
                 raise _unknown('paramwise_cfg key', key, fields)
             if (key.endswith(('_mult', '_rate'))) and value is not None:
                 cfg[key] = _multiplier(key, value)
+        if not isinstance(cfg.get('official_decay', False), bool):
+            raise UserError(f'official_decay={cfg["official_decay"]!r}: expected True or False')
         if 'no_adapt' in cfg:
             cfg['no_adapt'] = _checked_roles(cfg['no_adapt'])
         cfg['custom_keys'] = _checked_custom_keys(cfg.get('custom_keys') or {})
@@ -111,6 +116,8 @@ class GroupRules:
         """Decay multiplier of a parameter by its role alone."""
         if parameter.role == 'weight':
             return self.dwconv_decay_mult if parameter.depthwise else 1.0
+        if self.official_decay and parameter.decays_officially:
+            return 1.0
         own = getattr(self, f'{parameter.role}_decay_mult')
         return self.excluded_decay_mult if own is None else own
 

@@ -86,6 +86,22 @@ class RoledParameter:
         m = self.module
         return isinstance(m, nn.modules.conv._ConvNd) and 1 < m.groups == m.in_channels
 
+    @property
+    def decays_officially(self) -> bool:
+        """Whether the network's own code decays it although its role does not.
+
+        MogaNet's layer scales and ``sigma.scale`` and the response norms of ConvNeXt V2 and
+        UniRepLKNet have more than one dimension there, which its rule goes by; RepVGG names its
+        identity norm.
+
+        Source: MogaNet ``main.py`` (timm's rule), ConvNeXt V2 and UniRepLKNet
+        ``optim_factory.py``, RepVGG ``train/optimizer.py``.
+        """
+        kind = type(self.module).__name__
+        if kind in ('MogaBlock', 'Decomposition'):
+            return self.role in ('layer_scale', 'flat')
+        return kind in ('GRN', 'GlobalResponseNorm') or self.name.endswith('branch_norm.weight')
+
 
 def parameters_with_roles(model: nn.Module) -> Iterator[RoledParameter]:
     """Every parameter of ``model`` once, frozen and shared ones included, with its role.

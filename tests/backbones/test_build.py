@@ -193,9 +193,23 @@ def test_stochastic_depth(name):
     network = build(spec.type, drop_path_rate=0.9)
     kinds = [m for m in network.modules() if type(m).__name__ == 'DropPath']
     rates = [getattr(m, 'rate', getattr(m, 'drop_prob', None)) for m in kinds]
-    assert max(rates) == pytest.approx(0.9 if name != 'MobV2' else 0.9 * 15 / 16)
+    shares = {'MobV2': 15 / 16, 'Eff-B0': 15 / 16}  # the last block has no branch; i / 16
+    assert max(rates) == pytest.approx(0.9 * shares.get(name, 1))
     assert rates == sorted(rates)
     assert network.state_dict().keys() == build(spec.type).state_dict().keys()
+
+
+def test_efficientnet_drops_block_i_of_16_with_i_sixteenths():
+    """As TensorFlow's and timm's code; mmpretrain spreads the rate over i / 15."""
+    import timm
+
+    def rates(network):
+        kinds = [m for m in network.modules() if type(m).__name__ == 'DropPath']
+        return [m.drop_prob for m in kinds]
+
+    theirs = rates(timm.create_model('efficientnet_b0', drop_path_rate=0.16))
+    assert theirs == pytest.approx([i / 100 for i in range(1, 16)])
+    assert rates(build('bocb_mm.Eff-B0', drop_path_rate=0.16)) == pytest.approx(theirs)
 
 
 def test_names_are_found_in_every_spelling(toolboxes):
@@ -240,6 +254,12 @@ def test_merging_branches_keeps_the_outputs(name):
     assert size(network) < count
     for a, b in zip(before, after):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max()))
+
+
+def test_metaformers_with_an_mlp_head_have_sail_sgs_epsilon():
+    for name, expected in {'CF-12': 1e-5, 'AF-12': 1e-5, 'CAF-12': 1e-5}.items():
+        head = build(f'bocb_mm.{name}', num_classes=10).head
+        assert (head.norm.eps, head.fc.norm.eps) == (1e-6, expected)
 
 
 def test_mixer_for_pose_has_its_own_token_grid():

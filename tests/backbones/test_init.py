@@ -64,8 +64,8 @@ def fixed(std):
 
 TRUNC = fixed(0.02)
 # Standard deviation of convolutions and linear layers in the network, and of the last linear layer.
-# Sources: torchvision (AlexNet, DenseNet), mmpretrain (VGG, ResNet, MobileNetV2, RepVGG), TensorFlow
-# EfficientNet, DeiT, JAX MLP-Mixer, Swin, ConvNeXt, MogaNet, UniRepLKNet, TransNeXt, sail-sg.
+# Sources: torchvision (AlexNet, VGG, DenseNet, MobileNetV2), mmpretrain (ResNet), RepVGG, TensorFlow EfficientNet,
+# DeiT, JAX MLP-Mixer, Swin, ConvNeXt, MogaNet, UniRepLKNet, TransNeXt, sail-sg.
 OFFICIAL = {
     'AlexNet': (torch_default, torch_default, torch_default),
     'VGG-13': (he_out, fixed(0.01), fixed(0.01)),
@@ -73,7 +73,7 @@ OFFICIAL = {
     'DN-121': (he_in, None, torch_default),
     'MobV2': (he_out, None, fixed(0.01)),
     'Eff-B0': (he_out_grouped, None, fixed(0.1 / math.sqrt(3))),  # U(-1/sqrt(100), 1/sqrt(100))
-    'RVGG-A1': (he_out, None, fixed(0.01)),
+    'RVGG-A1': (torch_default, None, torch_default),
     'DeiT-S': (torch_default, TRUNC, TRUNC),
     'MLP-S': (lecun, lecun, fixed(0.0)),
     'Swin-T': (torch_default, TRUNC, TRUNC),
@@ -120,7 +120,7 @@ def check_convolutions_and_linear_layers(name, model):
         check_std(m.weight, rule(m), key)
         if m.bias is None:
             continue
-        if (rule is torch_default and key != classifier) or name == 'AlexNet':
+        if (rule is torch_default and key != classifier) or name in ('AlexNet', 'RVGG-A1'):
             assert 0 < float(m.bias.abs().max()) <= 1 / math.sqrt(fan(m, False)), key
         else:
             assert float(m.bias.abs().max()) == 0, key

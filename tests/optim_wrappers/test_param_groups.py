@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -349,3 +351,33 @@ def test_depths_equal_mmpretrains(cfg):
     for name, depth in depths.items():
         theirs, n = model.backbone.get_layer_depth(name, 'backbone.')
         assert (depth, top) == (theirs, n - 1), name
+
+
+@pytest.mark.parametrize(
+    ('name', 'pattern'),
+    [
+        ('Moga-S', r'\.layer_scale_[12]$|\.sigma\.scale$'),
+        ('URLK-T', r'\.act\.1\.(gamma|beta)$'),
+        ('CNXV2-T', r'\.grn\.(gamma|beta)$'),
+        ('RVGG-A1', r'\.branch_norm\.weight$'),
+        ('R-18-XS', r'^$'),
+    ],
+)
+def test_official_decay_adds_what_the_networks_own_code_decays(name, pattern):
+    from bocb_mm.backbones import build_backbone
+
+    network = build_backbone(name)
+
+    def decayed(**rules):
+        groups = param_groups(network, 0.1, 0.05, **rules)
+        names = {id(p): n for n, p in network.named_parameters()}
+        return {names[id(p)] for g in groups for p in g['params'] if g.get('weight_decay') != 0}
+
+    more = decayed(official_decay=True) - decayed()
+    assert more == {n for n, _ in network.named_parameters() if re.search(pattern, n)}
+    assert decayed() <= decayed(official_decay=True)
+
+
+def test_official_decay_is_a_choice():
+    with pytest.raises(UserError, match="official_decay='yes': expected True or False"):
+        param_groups(nn.Linear(2, 2), official_decay='yes')
