@@ -6,6 +6,7 @@ Nothing here happens on import; tools and hooks call what they need.
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -108,3 +109,28 @@ def resumed_from(runner: Any) -> str | None:
     if not getattr(runner, '_resume', False):
         return None
     return str(getattr(runner, '_load_from', None) or runner.work_dir)
+
+
+def read_bfloat16_in_mmpose() -> None:
+    """Let mmpose's heads log the accuracy of bfloat16 outputs.
+
+    mmpose 1.3.2 hands tensors to numpy as they are, which has no bfloat16: every loss of a pose
+    model in bf16 ends in ``TypeError: Got unsupported ScalarType BFloat16``. Nothing happens where
+    mmpose is not imported.
+    """
+    tensors = sys.modules.get('mmpose.utils.tensor_utils')
+    if tensors is None or hasattr(tensors.to_numpy, '__wrapped__'):
+        return
+    import torch
+
+    original = tensors.to_numpy
+
+    @functools.wraps(original)
+    def to_numpy(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(x, torch.Tensor) and x.dtype is torch.bfloat16:
+            x = x.float()
+        return original(x, *args, **kwargs)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith('mmpose.') and getattr(module, 'to_numpy', None) is original:
+            module.to_numpy = to_numpy  # type: ignore[attr-defined]

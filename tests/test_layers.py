@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'bocb_mm'
 
 # Floors of the house (design.md), top to bottom: a room imports only from rooms below it.
 FLOORS = (
-    'cli', 'probe', 'search', 'launch', 'hooks', 'resume', 'config', 'optim_wrappers', 'backbones',
+    'cli', 'gpu_check', 'probe', 'search', 'launch', 'hooks', 'resume', 'config', 'optim_wrappers', 'backbones',
     'optimizers', 'datasets', 'metrics', 'checkpoints', 'report', 'runs', 'facts', 'registry', 'doctor', 'compat',
     'stand_ins', 'errors',
 )  # fmt: skip

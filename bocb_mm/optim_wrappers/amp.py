@@ -12,6 +12,7 @@ from mmengine.optim import AmpOptimWrapper as MMAmpOptimWrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from bocb_mm.compat import read_bfloat16_in_mmpose
 from bocb_mm.errors import UserError
 from bocb_mm.registry import OPTIM_WRAPPERS
 
@@ -54,6 +55,8 @@ class AmpOptimWrapper(MMAmpOptimWrapper):
         OptimWrapper.__init__(self, **kwargs)
         self.device_type = torch.device(get_device()).type
         self.cast_dtype = _dtype(dtype, self.device_type)
+        if self.cast_dtype is torch.bfloat16:
+            read_bfloat16_in_mmpose()
         self._scale_update_param = None
         scaling: dict[str, Any] = {'enabled': self.cast_dtype is torch.float16}
         if isinstance(loss_scale, dict):
