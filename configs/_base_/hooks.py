@@ -6,4 +6,6 @@ bocb_hooks = dict(
     signals=dict(type='bocb_mm.SignalHook'),
     layer_metrics=dict(type='bocb_mm.LayerMetricsHook', interval=10),
     run_record=dict(type='bocb_mm.RunRecordHook'),
+    # Switches, off: docs/configs.md says what they change.
+    speed=dict(type='bocb_mm.SpeedHook', channels_last=False, tf32=None),
 )

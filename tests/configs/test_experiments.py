@@ -242,3 +242,31 @@ def test_pose_sizes(name):
         assert affine.input_size == codec.input_size
     (target,) = [t for t in cfg.train_dataloader.dataset.pipeline if t.type == 'GenerateTarget']
     assert target.encoder == codec
+
+
+# Processes that a config's rate counts on: the paper's 4 GPUs for COCO (A.2); CIFAR-100 takes one.
+PROCESSES = {'retinanet': 4, 'topdown': 4, 'pretrain/cifar100': 1}
+
+
+@pytest.mark.parametrize('name', [n for n in EXPERIMENTS if not n.startswith('pretrain/imagenet')])
+def test_the_batch_is_the_one_the_rate_is_for(name):
+    """Also the pre-trainings on ImageNet: test_the_pre_training_is_named_and_can_be_had."""
+    cfg = load(name)
+    processes = next(n for kind, n in PROCESSES.items() if name.startswith(kind))
+    accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
+    batch = processes * accumulated * cfg.train_dataloader.batch_size
+    assert batch == cfg.auto_scale_lr.base_batch_size
+    if name.startswith('topdown'):
+        warm_up = cfg.param_scheduler[0]
+        assert warm_up.end // accumulated == 500  # steps, as in mmpose
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_workers_stay_and_feed_the_device(name):
+    cfg = load(name)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.persistent_workers and loader.pin_memory and 2 <= loader.num_workers <= 8
+        if name.startswith('pretrain'):
+            assert loader.collate_fn == {'type': 'default_collate'}
+    # cuDNN chooses by measuring where every image has one size; RetinaNet's images have many.
+    assert cfg.env_cfg.cudnn_benchmark is not name.startswith('retinanet')

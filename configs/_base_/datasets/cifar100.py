@@ -21,6 +21,14 @@ test_pipeline_224 = [  # crop ratio 1: the whole image
 rand_augment = dict(hparams=dict(pad_val=[129, 124, 112]))
 random_erasing = dict(fill_color=[129.304, 124.070, 112.434], fill_std=[68.170, 65.392, 70.418])
 
-train_dataloader = dict(batch_size=100, num_workers=4, dataset=dict(data_root=data_root))
-val_dataloader = dict(batch_size=100, num_workers=4, dataset=dict(data_root=data_root))
+loader = dict(
+    batch_size=100,
+    num_workers=4,
+    persistent_workers=True,
+    pin_memory=True,
+    collate_fn=dict(type='default_collate'),  # one copy to the device a batch, not one an image
+    dataset=dict(data_root=data_root),
+)
+train_dataloader = loader
+val_dataloader = loader
 test_dataloader = val_dataloader

@@ -15,6 +15,15 @@ crop_and_flip = [
 rand_augment = dict(hparams=dict(pad_val=[104, 116, 124]))
 random_erasing = dict(fill_color=[103.53, 116.28, 123.675], fill_std=[57.375, 57.12, 58.395])
 
-train_dataloader = dict(dataset=dict(data_root=data_root))
-val_dataloader = dict(dataset=dict(data_root=data_root))
+# Eight processes on a node: 64 workers while they train, 32 that wait for the next evaluation.
+loader = dict(
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    collate_fn=dict(type='default_collate'),  # one copy to the device a batch, not one an image
+    dataset=dict(data_root=data_root),
+)
+train_dataloader = loader
+val_dataloader = dict(**loader)
+val_dataloader.update(num_workers=4)
 test_dataloader = val_dataloader

@@ -39,4 +39,5 @@ train_cfg = dict(by_epoch=True, max_epochs=200, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=100)
+env_cfg = dict(cudnn_benchmark=True)  # images of one size
 default_hooks = {{_base_.bocb_hooks}}

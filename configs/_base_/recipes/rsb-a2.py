@@ -13,7 +13,6 @@ model = dict(
 )
 train_dataloader = dict(
     batch_size=256,
-    num_workers=8,
     sampler=dict(type='RepeatAugSampler'),
     dataset=dict(
         pipeline=[
@@ -48,4 +47,5 @@ train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=2048)
+env_cfg = dict(cudnn_benchmark=True)  # images of one size
 default_hooks = {{_base_.bocb_hooks}}
