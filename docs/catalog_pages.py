@@ -15,7 +15,7 @@ from bocb_mm import backbones, facts, optimizers
 from bocb_mm.optimizers.spec import DECAYS, RECIPES
 from bocb_mm.report import paper
 
-TOOLS = ('train', 'test', 'sweep', 'layer_metrics', 'bocb_report', 'doctor')
+TOOLS = ('train', 'test', 'sweep', 'layer_metrics', 'bocb_report', 'doctor', 'gpu_check')
 
 
 def write(folder: Path) -> None:

@@ -3,7 +3,8 @@
 # with pip and the package registry, no compiler; gets uv by itself when there is none.
 # Usage: bash tools/setup_env.sh        (UV=path/to/uv to name one; PYTHON=python3.12 to choose)
 #        MMCV_OPS=1 bash tools/setup_env.sh   with all of mmcv's operators, compiled here in 5 to 20
-#        minutes: needs g++ or clang and, for CUDA, an nvcc of torch's own CUDA version.
+#        minutes: needs g++ or clang and, for CUDA, an nvcc of torch's own CUDA version. Later calls
+#        keep it so; MMCV_OPS=0 goes back.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,7 +22,11 @@ PYTHON=${PYTHON:-$(command -v python3 || true)}
 [ -n "$PYTHON" ] || die "no python3 on PATH; install Python 3.10, 3.11, 3.12 or 3.13"
 "$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
     || die "$("$PYTHON" -V) is not supported; set PYTHON to a Python 3.10, 3.11, 3.12 or 3.13"
-case ${MMCV_OPS:-0} in
+# Not said: as the environment that stands.
+if [ -z "${MMCV_OPS:-}" ]; then
+    MMCV_OPS=$(grep -qs 'mm-ops$' .venv/.setup.stamp && echo 1 || echo 0)
+fi
+case $MMCV_OPS in
     0) extra=mm ;;
     1) extra=mm-ops ;;
     *) die "MMCV_OPS=$MMCV_OPS: expected 1 (compile mmcv's operators) or 0" ;;
