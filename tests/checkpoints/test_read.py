@@ -7,6 +7,7 @@ import pickle
 import re
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,7 +206,7 @@ def test_a_wrong_path_is_one_line(name, words, tmp_path):
 
 
 def test_unknown_names_and_remote_stores_are_one_line():
-    with pytest.raises(CheckpointError, match='no such model.*did you mean'):
+    with pytest.raises(CheckpointError, match='no published weights.*did you mean'):
         load_checkpoint('open-mmlab://resnet51')
     with pytest.raises(CheckpointError, match='copy the file here'):
         load_checkpoint('s3://bucket/a.pth')
@@ -249,6 +250,41 @@ def test_a_download_is_compared_with_the_hash_in_its_name(server, tmp_path):
             load_checkpoint(f'{address}/r50_8xb32_in1k_20210831-0badbeef.pth')
     with pytest.raises(CheckpointError, match='cannot be downloaded'):
         load_checkpoint(f'{address}/missing.pth')
+
+
+def test_a_file_of_an_installed_package_is_read_without_importing_it(tmp_path, monkeypatch):
+    package = tmp_path / 'some_weights_of_ours'
+    (package / 'models').mkdir(parents=True)
+    (package / '__init__.py').write_text('raise RuntimeError("imported")')
+    torch.save({'w': torch.ones(2)}, package / 'models' / 'w.pth')
+    monkeypatch.syspath_prepend(tmp_path)
+    name = 'package://some_weights_of_ours/models/w.pth'
+    assert torch.equal(load_checkpoint(name)['w'], torch.ones(2))
+    with pytest.raises(CheckpointError, match='no such checkpoint file'):
+        load_checkpoint('package://some_weights_of_ours/models/v.pth')
+    with pytest.raises(CheckpointError, match='pip install some-weights-of-yours'):
+        load_checkpoint('package://some_weights_of_yours/models/w.pth')
+
+
+def test_models_of_one_file_name_have_a_file_each_in_the_cache():
+    from bocb_mm.checkpoints.download import _name_in_cache
+
+    a = 'https://huggingface.co/timm/{}/resolve/main/model.safetensors'
+    assert _name_in_cache(a.format('r50')) == 'timm--r50--model.safetensors'
+    assert _name_in_cache(a.format('r18')) != _name_in_cache(a.format('r50'))
+    assert _name_in_cache('https://host/a/r50-0676ba61.pth') == 'r50-0676ba61.pth'
+
+
+def test_the_trust_of_a_process_reaches_every_reader(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, '_trusted', False)
+    path = tmp_path / 'own.pth'
+    torch.save({'w': torch.ones(2), 'callback': Path}, path)
+    with pytest.raises(UnsafeCheckpointError):
+        load_checkpoint(path)
+    read.install_safe_loading(trust=True)
+    assert load_checkpoint(path)['callback'] is Path
+    with pytest.raises(UnsafeCheckpointError):
+        load_checkpoint(path, trust=False)
 
 
 def test_every_way_mmengine_loads_goes_through_the_one_function(tmp_path):
