@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.hub import get_config
 
 from bocb_mm import optimizers
 from bocb_mm.compat import quiet_pkg_resources, read_metafiles_once
@@ -27,22 +29,31 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
         options: What ``--cfg-options`` gave; dots in a key go into nested dicts.
 
     Raises:
-        UserError: No such file (the nearest is named), not Python, or a ``_base_`` is missing.
+        UserError: No such file (the nearest is named), not Python in UTF-8, a ``_base_`` or a
+            package is missing, or an option does not fit.
     """
     name = os.fspath(path)
-    if '::' not in name and not Path(name).is_file():
+    package = name.partition('::')[0] if '::' in name else ''
+    if not package and not Path(name).is_file():
         raise UserError(f'config {name}: no such file{_near_files(Path(name))}')
+    if package and find_spec(package) is None:  # mmengine would try to install it
+        raise UserError(f'config {name}: the package {package} is not installed; install it')
     read_metafiles_once()
     quiet_pkg_resources()
     try:
-        cfg = Config.fromfile(_shipped(name) if '::' in name else name)
-        if options:
-            cfg.merge_from_dict(dict(options))
-    except UserError:
-        raise
-    except (SyntaxError, ImportError, OSError, KeyError, TypeError, AttributeError) as error:
+        cfg = get_config(name) if package else Config.fromfile(name)
+    except UnicodeDecodeError as error:
+        raise UserError(f'config {name} is not in UTF-8 ({error}); save it in UTF-8') from error
+    except Exception as error:  # a config is a program: it may raise anything
         kind = type(error).__name__
         raise UserError(f'config {name} cannot be read: {kind}: {error}') from error
+    for key, value in (options or {}).items():
+        try:
+            cfg.merge_from_dict({key: value})
+        except Exception as error:
+            raise UserError(
+                f'--cfg-options {key}={value}: does not fit config {name} ({error})'
+            ) from error
     if not cfg.get('model') or not cfg.get('train_cfg'):
         raise UserError(
             f'config {name}: has no {"train_cfg" if cfg.get("model") else "model"}; '
@@ -55,31 +66,25 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     """``key=value`` words of --cfg-options as a dict, values read as mmengine reads them.
 
     Raises:
-        UserError: A word without ``=``.
+        UserError: A word without ``=``, or a value whose brackets or quotes do not close.
 
     Example:
         >>> parse_options(['train_cfg.max_epochs=3', 'log_level=ERROR'])
         {'train_cfg.max_epochs': 3, 'log_level': 'ERROR'}
     """
+    action = DictAction(['--cfg-options'], 'options')
+    found = argparse.Namespace()
     for pair in pairs:
         if '=' not in pair:
             raise UserError(f'--cfg-options {pair!r}: key=value is expected')
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='+', action=DictAction, default={})
-    return parser.parse_args(['--options', *pairs] if pairs else []).options
-
-
-def _shipped(name: str) -> str:
-    """Path of ``<package>::<config>`` inside the installed package."""
-    from mmengine.config.utils import _get_cfg_metainfo, _get_package_and_cfg_path
-    from mmengine.utils import get_installed_path
-
-    package, relative = _get_package_and_cfg_path(name)
-    root = Path(get_installed_path(package)) / '.mim'
-    direct = root / 'configs' / relative
-    if direct.is_file():
-        return str(direct)
-    return str(root / _get_cfg_metainfo(str(root), relative)['Config'])
+        try:
+            action(argparse.ArgumentParser(), found, [pair])
+        except Exception as error:
+            raise UserError(
+                f'--cfg-options {pair!r}: the value cannot be read ({error}); '
+                'close its brackets, and quote it for the shell'
+            ) from None
+    return getattr(found, 'options', {})
 
 
 def _near_files(path: Path) -> str:
@@ -237,23 +242,35 @@ def check_data(
         loaders: Names of the data loaders that are going to be used.
 
     Raises:
-        UserError: The path looked at and the variable that points elsewhere.
+        UserError: The path looked at, and what writes the data or points elsewhere: the config's
+            ``data_command``, its ``data_root_variable``, the option.
     """
     for name in loaders:
-        loader = cfg.get(name) or {}
-        dataset: Any = loader.get('dataset') or {}
-        while isinstance(dataset, Mapping) and 'dataset' in dataset:
-            dataset = dataset['dataset']
-        if not isinstance(dataset, Mapping):
-            continue
-        missing = _missing_path(dataset)
-        if missing:
-            variable = cfg.get('data_root_variable')
+        for where, dataset in _datasets(f'{name}.dataset', (cfg.get(name) or {}).get('dataset')):
+            missing = _missing_path(dataset)
+            if missing is None:
+                continue
+            variable, command = cfg.get('data_root_variable'), cfg.get('data_command')
             fix = f'set {variable}' if variable else 'link it there'
+            if command:
+                fix = f'{command} writes it, or {fix}'
             raise UserError(
-                f'{name}: no data at {missing}; {fix}, or '
-                f'--cfg-options {name}.dataset.data_root=DIR'
+                f'{name}: no data at {missing}; {fix}, or --cfg-options {where}.data_root=DIR'
             )
+
+
+def _datasets(where: str, dataset: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Data sets inside wrappers (RepeatDataset, ConcatDataset), each with its place."""
+    if not isinstance(dataset, Mapping):
+        return
+    inner = dataset.get('datasets')
+    if isinstance(inner, (list, tuple)):
+        for i, part in enumerate(inner):
+            yield from _datasets(f'{where}.datasets.{i}', part)
+    elif 'dataset' in dataset:
+        yield from _datasets(f'{where}.dataset', dataset['dataset'])
+    else:
+        yield where, dataset
 
 
 def _missing_path(dataset: Mapping[str, Any]) -> str | None:

@@ -1,6 +1,9 @@
 import warnings
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mmengine.config import Config
 
 from bocb_mm.config import edit
@@ -194,3 +197,64 @@ def test_an_unknown_type_says_where_the_known_ones_are(registry, words):
 
     with pytest.raises(UserError, match=words):
         getattr(bocb_mm.registry, registry).get('bocb_mm.R-18-AdamQ')
+
+
+@pytest.mark.parametrize(
+    'content, words',
+    [
+        ('# 配置\nmodel = 1\n'.encode('gbk'), 'not in UTF-8'),
+        (b'model = 1 / 0\n', 'ZeroDivisionError'),
+        (b'model = [\n', 'SyntaxError'),
+        (b"_base_ = 'nowhere.py'\n", 'nowhere.py'),
+        (b'', 'has no model'),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_one_line(tmp_path, content, words):
+    (tmp_path / 'c.py').write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        edit.load_config(tmp_path / 'c.py')
+
+
+def test_a_package_that_is_not_there_is_named_and_not_installed():
+    with pytest.raises(UserError, match='mmdett is not installed'):
+        edit.load_config('mmdett::retinanet/retinanet_r50_fpn_1x_coco.py')
+
+
+def test_an_option_that_does_not_fit_the_config_is_named():
+    with pytest.raises(UserError, match=r'--cfg-options train_pipeline\.99\.type=A'):
+        edit.load_config(
+            'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', {'train_pipeline.99.type': 'A'}
+        )
+
+
+@pytest.mark.parametrize('pair', ['a=[1,2', 'a=[1,(2]', 'a'])
+def test_an_option_whose_brackets_do_not_close_is_one_line(pair):
+    with pytest.raises(UserError, match='--cfg-options'):
+        edit.parse_options([pair])
+
+
+@given(st.text(alphabet='a=[](),1.\'" -{}', max_size=12))
+def test_any_option_is_read_or_refused(pair):
+    with suppress(UserError):
+        assert isinstance(edit.parse_options([pair]), dict)
+
+
+@pytest.mark.parametrize(
+    'dataset, place',
+    [
+        ({'data_root': 'gone'}, 'dataset'),
+        ({'type': 'RepeatDataset', 'dataset': {'data_root': 'gone'}}, 'dataset.dataset'),
+        (
+            {'type': 'ConcatDataset', 'datasets': [{'data_root': '.'}, {'data_root': 'gone'}]},
+            'dataset.datasets.1',
+        ),
+    ],
+)
+def test_the_option_for_missing_data_works(dataset, place):
+    cfg = config(train_dataloader={'dataset': dataset}, data_command='python -m x')
+    with pytest.raises(UserError, match='gone; python -m x writes it') as caught:
+        edit.check_data(cfg)
+    option = str(caught.value).rpartition('--cfg-options ')[2].replace('DIR', '.')
+    assert option == f'train_dataloader.{place}.data_root=.'
+    cfg.merge_from_dict(edit.parse_options([option]))
+    edit.check_data(cfg)

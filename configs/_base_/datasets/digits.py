@@ -2,6 +2,7 @@
 dataset_name = 'digits'
 dataset_type = 'CustomDataset'
 data_root_variable = 'BOCB_DATA_ROOT'
+data_command = 'python -m bocb_mm.datasets'
 data_root = '{{$BOCB_DATA_ROOT:data}}/quickstart/digits/'
 data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
 

@@ -2,6 +2,7 @@
 dataset_name = 'scenes'
 dataset_type = 'CocoDataset'
 data_root_variable = 'BOCB_DATA_ROOT'
+data_command = 'python -m bocb_mm.datasets'
 data_root = '{{$BOCB_DATA_ROOT:data}}/quickstart/scenes/'
 metainfo = dict(classes=tuple('0123456789'))
 

@@ -2,6 +2,7 @@
 dataset_name = 'figures'
 dataset_type = 'CocoDataset'
 data_root_variable = 'BOCB_DATA_ROOT'
+data_command = 'python -m bocb_mm.datasets'
 data_root = '{{$BOCB_DATA_ROOT:data}}/quickstart/figures/'
 codec = dict(type='MSRAHeatmap', input_size=(96, 128), heatmap_size=(24, 32), sigma=1.5)
 
