@@ -152,7 +152,7 @@ def _state(value: Any, where: str) -> Any:
     """``value`` itself; it must be of the types that are read back as they are."""
     if isinstance(value, torch.Tensor) or type(value) in _ATOMS or _is_plain_array(value):
         return value
-    if type(value) in (dict, collections.OrderedDict):
+    if type(value) in (dict, collections.OrderedDict, collections.Counter):
         for key, part in value.items():
             _state(key, f'{where}, a key,')
             _state(part, f'{where}.{key}')

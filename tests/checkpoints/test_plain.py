@@ -143,6 +143,43 @@ def test_state_that_would_come_back_otherwise_is_refused(value):
         plain_optimizer({'state': {0: {'queue': value}}, 'param_groups': []})
 
 
+SCHEDULERS = {
+    'StepLR': dict(step_size=2), 'MultiStepLR': dict(milestones=[2, 2, 4]), 'ConstantLR': {},
+    'ExponentialLR': dict(gamma=0.9), 'CosineAnnealingLR': dict(T_max=6), 'LinearLR': dict(end=4),
+    'PolyLR': dict(end=6), 'OneCycleLR': dict(eta_max=0.1, total_steps=8),
+    'CosineRestartLR': dict(periods=[3, 3], restart_weights=[1, 0.5], eta_min=0),
+    'ReduceOnPlateauLR': dict(monitor='loss', patience=0, by_epoch=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', SCHEDULERS)
+def test_every_schedule_goes_on_where_it_was_saved(kind, tmp_path):
+    from mmengine.optim import scheduler as schedules
+
+    def build():
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+        return optimizer, getattr(schedules, kind)(
+            optimizer, **(dict(by_epoch=False) | SCHEDULERS[kind])
+        )
+
+    def step(schedule):
+        schedule.step({'loss': 1.0}) if kind == 'ReduceOnPlateauLR' else schedule.step()
+
+    optimizer, schedule = build()
+    for _ in range(3):
+        step(schedule)
+    back = through_a_file({'param_schedulers': [schedule.state_dict()]}, tmp_path / 'a.pth')
+    again, resumed = build()
+    resumed.load_state_dict(back['param_schedulers'][0])
+    again.param_groups[0].update(
+        optimizer.param_groups[0] | {'params': again.param_groups[0]['params']}
+    )
+    for _ in range(3):
+        step(schedule)
+        step(resumed)
+        assert again.param_groups[0]['lr'] == optimizer.param_groups[0]['lr']
+
+
 def test_several_optimizers_are_several_states():
     state = {
         'generator': {'state': {0: {'m': object()}}, 'param_groups': [{'f': max, 'lr': 1}]},
