@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bocb_mm.errors import UserError
+from bocb_mm.config.metric import Headline, evaluators, headline_of
 
-# default_scope of a config -> task
-_SCOPES = {'mmpretrain': 'classification', 'mmdet': 'detection', 'mmpose': 'pose'}
-# Packages whose names stand in a type; torch's classes are registered bare.
-_PREFIXED = (*_SCOPES, 'mmengine', 'bocb_mm')
-# The number each task is judged by: the paper's Tables 1-3.
-HEADLINE_METRICS = {
-    'classification': 'accuracy/top1',
-    'detection': 'coco/bbox_mAP',
-    'pose': 'coco/AP',
+# default_scope of a config -> task; of other toolboxes the scope itself is the task's name.
+SCOPES = {
+    'mmpretrain': 'classification',
+    'mmcls': 'classification',
+    'mmdet': 'detection',
+    'mmyolo': 'detection',
+    'mmpose': 'pose',
+    'mmseg': 'segmentation',
+    'mmaction': 'action recognition',
+    'mmrotate': 'rotated detection',
+    'mmdet3d': '3D detection',
+    'mmocr': 'text recognition',
 }
+# Tasks without defaults of their own -> the task whose rates they start from.
+_RATES_OF = {'segmentation': 'detection', 'rotated detection': 'detection'}
+# Packages whose names stand in a type; torch's classes are registered bare.
+_PREFIXED = (*SCOPES, 'mmengine', 'bocb_mm')
 # Data set classes (lower case, without the word Dataset) whose record name differs from the class.
 _DATASETS = {'imagenet1k': 'imagenet', 'cocowholebody': 'coco_wholebody'}
+# Backbones of a library: the argument that names the network -> the library.
+_OF_LIBRARY = {'TIMMBackbone': 'timm', 'HuggingFaceBackbone': 'huggingface'}
 
 
 @dataclass(frozen=True)
@@ -27,35 +36,40 @@ class Description:
     """What a config trains, as far as the config says.
 
     Attributes:
-        task: ``'classification'``, ``'detection'`` or ``'pose'``.
+        task: ``'classification'``, ``'detection'``, ``'pose'``, ``'segmentation'``...; the scope
+            of a toolbox that is not known, ``''`` where nothing says one.
         dataset: ``dataset_name`` of the config or, without it, the lower-case name of the
             training data set's class, e.g. ``'cifar100'``.
-        backbone: Registry type of the backbone without scope, with its depth where it has one.
-        metric: Name of the headline metric as mmengine logs it.
+        backbone: Registry type of the backbone without scope, with its depth where it has one;
+            of a model without a backbone, the model's.
+        headline: Metric that runs are judged by.
     """
 
     task: str
     dataset: str
     backbone: str
-    metric: str
+    headline: Headline
+
+    @property
+    def metric(self) -> str:
+        """Name of the headline metric as mmengine logs it; ``''`` where only a run can tell."""
+        return self.headline.name
 
 
 def describe(cfg: Mapping[str, Any]) -> Description:
-    """Read task, data set, backbone and headline metric from a config.
+    """Read task, data set, backbone and headline metric from a config of any toolbox.
 
     Args:
         cfg: A whole mmengine config (or a dict of the same form).
 
-    Raises:
-        UserError: The config is not of mmpretrain, mmdet or mmpose.
-
     Example:
         >>> model = {'backbone': {'type': 'ResNet', 'depth': 50}}
-        >>> describe({'default_scope': 'mmpose', 'model': model})
-        Description(task='pose', dataset='', backbone='ResNet-50', metric='coco/AP')
+        >>> found = describe({'default_scope': 'mmpose', 'model': model})
+        >>> found.task, found.backbone, found.metric
+        ('pose', 'ResNet-50', 'coco/AP')
     """
     task = task_of(cfg)
-    return Description(task, _dataset(cfg), _backbone(cfg), HEADLINE_METRICS[task])
+    return Description(task, dataset_of(cfg), backbone_name(cfg), headline_of(cfg, task))
 
 
 def type_name(part: Any) -> str:
@@ -70,38 +84,95 @@ def type_name(part: Any) -> str:
     kind = part.get('type') if isinstance(part, Mapping) else None
     if kind is None or isinstance(kind, str):
         return kind or ''
-    scope = kind.__module__.partition('.')[0]
-    return f'{scope}.{kind.__name__}' if scope in _PREFIXED else kind.__name__
+    module, name = getattr(kind, '__module__', ''), getattr(kind, '__name__', str(kind))
+    scope = str(module).partition('.')[0]
+    return f'{scope}.{name}' if scope in _PREFIXED else name
 
 
 def task_of(cfg: Mapping[str, Any]) -> str:
-    """The task, from ``default_scope`` or, without one, from the model's scope prefix."""
-    model = cfg.get('model') or {}
-    scope = cfg.get('default_scope') or type_name(model).partition('.')[0]
-    if scope not in _SCOPES:
-        raise UserError(
-            f'config of scope {scope!r}: bocb_mm trains configs of {", ".join(_SCOPES)} '
-            '(set default_scope to the toolbox the config is for)'
-        )
-    return _SCOPES[scope]
+    """The task, from ``default_scope`` or, without a known one, from the model's scope prefix.
+
+    Example:
+        >>> task_of({'default_scope': 'mmseg'}), task_of({'default_scope': 'my_toolbox'})
+        ('segmentation', 'my_toolbox')
+    """
+    scope = str(cfg.get('default_scope') or '')
+    of_model = type_name(cfg.get('model')).rpartition('.')[0].partition('.')[0]
+    known = next((s for s in (scope, of_model) if s in SCOPES), None)
+    if known == 'mmocr' and any('hmean' in kind.lower() for kind in evaluators(cfg)):
+        return 'text detection'
+    return SCOPES[known] if known else (scope or of_model)
 
 
-def _dataset(cfg: Mapping[str, Any]) -> str:
+def task_of_rates(cfg: Mapping[str, Any]) -> str:
+    """The task whose default rates a config of any task starts from.
+
+    Example:
+        >>> task_of_rates({'default_scope': 'mmseg'}), task_of_rates({'default_scope': 'mmaction'})
+        ('detection', 'classification')
+    """
+    task = task_of(cfg)
+    return task if task in ('detection', 'pose') else _RATES_OF.get(task, 'classification')
+
+
+def parts_of(part: Any) -> Iterator[Mapping[str, Any]]:
+    """A part of a config and all parts in it, outermost first."""
+    if isinstance(part, Mapping):
+        yield part
+        for value in part.values():
+            yield from parts_of(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            yield from parts_of(value)
+
+
+def training_data(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Config of the training data set, out of RepeatDataset, ConcatDataset and the like.
+
+    Example:
+        >>> inner = {'type': 'A'}
+        >>> wrapped = {'type': 'RepeatDataset', 'dataset': {'datasets': [inner]}}
+        >>> training_data({'train_dataloader': {'dataset': wrapped}})
+        {'type': 'A'}
+    """
+    loader = cfg.get('train_dataloader')
+    dataset: Any = loader.get('dataset') if isinstance(loader, Mapping) else None
+    while isinstance(dataset, Mapping):
+        several = dataset.get('datasets')
+        inner = several[0] if isinstance(several, list | tuple) and several else None
+        inner = dataset.get('dataset', inner)
+        if inner is None:
+            return dataset
+        dataset = inner
+    return {}
+
+
+def dataset_of(cfg: Mapping[str, Any]) -> str:
+    """Name of the training data in tables."""
     if cfg.get('dataset_name'):  # configs whose class is a stock one for data of another name
         return str(cfg['dataset_name'])
-    loader = cfg.get('train_dataloader') or {}
-    dataset: Any = loader.get('dataset') or {}
-    while isinstance(dataset, Mapping) and 'dataset' in dataset:  # RepeatDataset and the like
-        dataset = dataset['dataset']
-    name = type_name(dataset)
+    name = type_name(training_data(cfg))
     name = name.rpartition('.')[2].lower().removesuffix('dataset')
     return _DATASETS.get(name, name)
 
 
-def _backbone(cfg: Mapping[str, Any]) -> str:
-    backbone = (cfg.get('model') or {}).get('backbone') or {}
-    scope, _, name = type_name(backbone).rpartition('.')
-    if scope == 'bocb_mm':  # its names say the size; `depth` may be left over from a _base_
-        return name
+def backbone_of(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Config of the backbone: the model's own, else the first one in a part of it."""
+    model = cfg.get('model')
+    found = [p['backbone'] for p in parts_of(model) if isinstance(p.get('backbone'), Mapping)]
+    return found[0] if found else {}
+
+
+def backbone_name(cfg: Mapping[str, Any]) -> str:
+    """Name of the backbone in tables; what else makes the network is in its architecture."""
+    backbone = backbone_of(cfg) or next(parts_of(cfg.get('model')), {})
+    kind = type_name(backbone)
+    scope, _, name = kind.rpartition('.')
+    if 'bocb_mm' in scope.split(
+        '.'
+    ):  # its names say the size; `depth` may be left over from a _base_
+        return kind.partition('bocb_mm.')[2]
+    if name in _OF_LIBRARY:
+        return f'{_OF_LIBRARY[name]}/{backbone.get("model_name", "")}'
     size = backbone.get('depth', backbone.get('arch'))
     return f'{name}-{size}' if isinstance(size, (int, str)) else name

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hub import get_config
 
 from bocb_mm import optimizers
 from bocb_mm.compat import quiet_pkg_resources, read_metafiles_once
-from bocb_mm.config.describe import describe, task_of, type_name
+from bocb_mm.config.describe import task_of_rates, type_name
 from bocb_mm.errors import UserError, nearest
 from bocb_mm.runs.record import run_directory
 
@@ -59,7 +60,19 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
             f'config {name}: has no {"train_cfg" if cfg.get("model") else "model"}; '
             'a config of one training is expected, not a part for _base_'
         )
+    _check_toolbox(cfg, name)
     return cfg
+
+
+def _check_toolbox(cfg: Mapping[str, Any], name: str) -> None:
+    """Refuse a config of a toolbox that is not installed; mmengine would not find its classes."""
+    scope = str(cfg.get('default_scope') or '')
+    if scope in MODULE2PACKAGE and find_spec(scope) is None:
+        raise UserError(
+            f'config {name}: its default_scope {scope!r} is a toolbox that is not installed; '
+            f'pip install {MODULE2PACKAGE[scope]}, or name the toolbox that the config is for '
+            '(mmpretrain, mmdet, mmpose)'
+        )
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
@@ -116,7 +129,7 @@ def set_optimizer(
     wrapper = cfg.setdefault('optim_wrapper', ConfigDict(type='OptimWrapper'))
     if name is not None:
         spec = optimizers.get_spec(name)
-        settings = spec.defaults_for(task_of(cfg), recipe_of(cfg))
+        settings = spec.defaults_for(task_of_rates(cfg), recipe_of(cfg))
         # Its own wrapper settings stay (clipping, AMP, exclusions): they belong to the recipe.
         wrapper['optimizer'] = ConfigDict(type=f'bocb_mm.{spec.name}', **settings)
         wrapper.setdefault('constructor', OUR_CONSTRUCTOR)
@@ -219,11 +232,7 @@ def set_hooks(cfg: Config) -> None:
     """Take out default hooks set to None and add the record's hook where there is none.
 
     mmengine takes None for its own hooks only and fails on any other (0.10.7).
-
-    Raises:
-        UserError: The config is of no toolbox that bocb_mm knows.
     """
-    describe(cfg)
     hooks = cfg.setdefault('default_hooks', ConfigDict())
     for name in [k for k, v in hooks.items() if v is None and k not in _RUNNER_HOOKS]:
         del hooks[name]

@@ -14,11 +14,9 @@ from mmengine.runner import Runner
 
 from bocb_mm.errors import UserError
 from bocb_mm.metrics import layer_metrics
-from bocb_mm.metrics.watch import FILE_NAME, append_rows, keep_rows_until
+from bocb_mm.metrics.watch import FILE_NAME, append_rows, keep_rows_until, scalars_of
 from bocb_mm.registry import HOOKS
-
-WARNINGS_KEY = 'bocb_mm/warnings'  # RunRecordHook copies this list into run.json
-_SUMMARY = ('alpha', 'entropy', 'l2_norm', 'pca_energy', 'spectral_entropy')
+from bocb_mm.runs.warn import warn
 
 
 @HOOKS.register_module()
@@ -116,22 +114,12 @@ class LayerMetricsHook(Hook):
             self._warn(runner, f'no snapshot at iteration {iteration}: {_line(error)}')
 
     def _log(self, runner: Runner, frame: pd.DataFrame, step: int) -> None:
-        if self.scalars == 'none':
-            return
-        medians = frame[list(_SUMMARY)].median()
-        medians['alpha'] = frame.loc[frame['eligible'], 'alpha'].median()
-        values = {f'layer_metrics/{name}': float(v) for name, v in medians.items()}
-        if self.scalars == 'layers':
-            for row in frame.to_dict('records'):
-                values |= {f'{row["layer"]}/{name}': row[name] for name in _SUMMARY}
-        finite = {name: v for name, v in values.items() if pd.notna(v)}
-        runner.visualizer.add_scalars(finite, step=step)
+        if self.scalars != 'none':
+            values = scalars_of(frame, each_layer=self.scalars == 'layers')
+            runner.visualizer.add_scalars(values, step=step)
 
     def _warn(self, runner: Runner, text: str) -> None:
-        text = f'LayerMetricsHook: {text}'
-        runner.logger.warning(text)
-        told = list(runner.message_hub.runtime_info.get(WARNINGS_KEY, []))
-        runner.message_hub.update_info(WARNINGS_KEY, [*told, text])
+        warn(runner, f'LayerMetricsHook: {text}')
 
     @staticmethod
     def _path(runner: Runner) -> Path:

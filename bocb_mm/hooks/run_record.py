@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import importlib.metadata
 import resource
 from pathlib import Path
@@ -16,43 +15,45 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import Runner
 
-from bocb_mm.config.describe import describe, type_name
-from bocb_mm.config.pretraining import name_in, pretraining_of
-from bocb_mm.errors import UnknownNameError
+from bocb_mm.compat import resumed_from
+from bocb_mm.config.identity import data_facts, identity
+from bocb_mm.config.metric import Headline, among, headline_of
+from bocb_mm.config.pretraining import name_in
+from bocb_mm.hooks.harmless import harmless
 from bocb_mm.hooks.pretrained import PRETRAINED_KEY
 from bocb_mm.optim_wrappers.timing import StepTimer
 from bocb_mm.registry import HOOKS
-from bocb_mm.runs.record import RunRecord, config_hash
+from bocb_mm.runs import lock, warn
+from bocb_mm.runs.record import RunRecord
 
 _PACKAGES = ('bocb_mm', 'torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmpose', 'numpy')
-# Parts of a config that say where and how often a run was started, not what it trains.
-_NOT_HASHED = (
-    'work_dir', 'randomness', 'resume', 'load_from', 'launcher', 'log_level', 'filename_stem',
-    'model_wrapper_cfg', 'visualizer', 'vis_backends', 'env_cfg',
-    'experiment_name', 'data_root', 'pretrained_command',
-)  # fmt: skip
-_MAX_LOSSES = 400  # enough for a curve; a record stays small
 
 
 @HOOKS.register_module()
 class RunRecordHook(Hook):
     """Write a :class:`bocb_mm.runs.record.RunRecord` as ``run.json`` into the work directory.
 
-    ``custom_hooks = [dict(type='bocb_mm.RunRecordHook')]`` is enough in any mmpretrain, mmdet or
-    mmpose config; what is not given is read from the config. Rank 0 writes, at the start, after
-    every evaluation and epoch, and at the end; a file is replaced whole or not at all.
+    ``custom_hooks = [dict(type='bocb_mm.RunRecordHook')]`` is enough in any MM project; what is not
+    given is read from the config, and what that does not say is recorded under its own name. Rank 0
+    writes, at the start, after every evaluation and epoch, and at the end; a file is replaced whole
+    or not at all. It holds the directory's lock, by which others see that the run is alive.
+
+    What the run is (its names, pre-training, rate, config) is settled at its first start; a resumed
+    run keeps it. An error of this hook is a warning and never ends a training; a test or a
+    validation leaves no record.
 
     Args:
-        task: ``'classification'``, ``'detection'`` or ``'pose'``.
+        task: ``'classification'``, ``'detection'``, ``'pose'`` or another.
         dataset: Name of the data set in tables, e.g. ``'coco'``.
         backbone: Name of the backbone in tables, e.g. ``'R-50'``.
         pretraining: Name of the pre-training in tables, e.g. ``'LARS'``; ``''`` for none.
         recipe: Name of the training recipe.
-        metric: Headline metric as mmengine logs it, larger is better, e.g. ``'coco/AP'``.
+        metric: Headline metric as mmengine logs it, e.g. ``'coco/AP'``. By default the config's
+            ``headline_metric``, what ``save_best`` names, the evaluator's, or the first result.
         gamma: Threshold of eq. 1 for the table, in points of the metric.
 
-    Raises:
-        UserError: The config is of no toolbox whose task is known and ``task`` is not given.
+    Example:
+        >>> custom_hooks = [dict(type='bocb_mm.RunRecordHook', backbone='my_net')]
     """
 
     priority = 'VERY_LOW'  # after the hooks whose findings it writes down
@@ -67,7 +68,7 @@ class RunRecordHook(Hook):
         metric: str | None = None,
         gamma: float | None = None,
     ) -> None:
-        self._given = {
+        self._given: dict[str, Any] = {
             'task': task,
             'dataset': dataset,
             'backbone': backbone,
@@ -78,60 +79,105 @@ class RunRecordHook(Hook):
         }
         self.record: RunRecord | None = None
         self._before: RunRecord | None = None
+        self._headline = Headline('')
         self._timer: StepTimer | None = None
+        self._writes = False
 
+    @harmless
     def before_run(self, runner: Runner) -> None:
         """Start the record, so that a failure in the weights' initialisation is on it as well."""
+        self.record, self._writes = None, False
         if not isinstance(runner.optim_wrapper, BaseOptimWrapper):
-            self.record = None  # a test or a validation is not a run
-            return
+            return  # a test or a validation is not a run
+        if runner.rank == 0:
+            lock.acquire(runner.work_dir)
+        start = resumed_from(runner)
         self._before = RunRecord.find(runner.work_dir)
-        self.record = RunRecord(**self._identity(runner), started=_now())
+        if self._before is None and start is not None:
+            self._before = RunRecord.find(Path(start).parent)
+        fields = identity(runner.cfg, self._given)
+        self._headline = headline_of(runner.cfg, fields['task'])
+        if self._given['metric'] is not None:
+            self._headline = Headline(fields['metric'], given=True)
+        seed, versions = runner.seed, _versions()
+        self.record = RunRecord(**fields, seed=seed, versions=versions, started=_now())
+        self._writes = start is None  # a resumed run may be refused yet, and then nothing changes
         self._save(runner)
 
+    @harmless
     def before_train(self, runner: Runner) -> None:
         """Count parameters, take over what a resumed run had, start the step timer."""
-        record = self._record()
+        record = self.record
+        if record is None:
+            return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        record.n_parameters = sum(p.numel() for p in model.parameters())
-        record.n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        parameters = list(model.parameters())
+        record.n_parameters = sum(p.numel() for p in parameters)
+        record.n_trainable = sum(p.numel() for p in parameters if p.requires_grad)
         record.max_epochs = getattr(runner.train_loop, 'max_epochs', None)
         record.optimizer_settings = _optimizer_settings(runner)
-        if runner.iter > 0:
-            self._take_over(runner)
-        else:
+        record.batch_size = _batch_size(runner)
+        for name, value in data_facts(runner.train_dataloader.dataset, record.task).items():
+            setattr(record, name, value)
+        if runner.iter > 0 and self._before is not None:
+            record.go_on_from(self._before, runner.iter)
+        elif runner.iter == 0:
             self._note_pretrained(runner)
         self._timer = StepTimer(runner.optim_wrapper)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        self._writes = True
         self._save(runner)
 
+    @harmless
     def after_train_epoch(self, runner: Runner) -> None:
         """Bring the progress up to date."""
         self._progress(runner)
         self._save(runner)
 
+    @harmless
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Append the evaluation."""
-        if self.record is None:
-            return
         record = self.record
+        if record is None:
+            return
         numbers = {k: float(v) for k, v in (metrics or {}).items() if _is_number(v)}
+        found = among(self._headline, numbers)
+        judged = any(record.metric in e for e in record.evaluations)
+        if found is not None and found != record.metric and not judged:
+            record.judge_by(found)
         if numbers and record.metric not in numbers:
-            text = f'{record.metric} is not among the results ({", ".join(numbers)})'
-            record.warn(f'RunRecordHook: {text}; name one of them as metric=')
+            known = ', '.join(numbers)
+            warn.warn(
+                runner,
+                f'RunRecordHook: {record.metric} is not among the results ({known}); name one of '
+                'them with --metric or RunRecordHook(metric=...)',
+            )
         record.add_evaluation(int(runner.epoch), runner.iter, numbers)
         self._progress(runner)
         self._save(runner)
 
+    @harmless
     def after_train(self, runner: Runner) -> None:
         """Close the record as completed, or as another hook's ``bocb_mm/status`` says."""
         info = runner.message_hub.runtime_info
+        status, message = info.get('bocb_mm/status', 'completed'), info.get('bocb_mm/message', '')
+        if self.record is not None and self.record.best is None and status == 'completed':
+            text = 'this run ends without a result to compare: '
+            if runner.val_loop is None:  # as its config wants it
+                runner.logger.warning(f'{text}it has no validation')
+            else:
+                warn.warn(runner, f'{text}{self.record.metric or "no metric"} was never measured')
         self._progress(runner)
-        self._close(
-            runner, info.get('bocb_mm/status', 'completed'), info.get('bocb_mm/message', '')
-        )
+        self._close(runner, status, message)
 
+    @harmless
+    def after_run(self, runner: Runner) -> None:
+        """Give the lock back."""
+        if self.record is not None and runner.rank == 0:
+            lock.release(runner.work_dir)
+
+    @harmless
     def run_failed(self, runner: Runner, error: BaseException) -> None:
         """Close the record of a training that an error ended; the training glue calls it."""
         if self.record is None or self.record.status != 'running':
@@ -145,73 +191,26 @@ class RunRecordHook(Hook):
             info.get('bocb_mm/message', text[:2000]),
         )
 
-    def _record(self) -> RunRecord:
-        assert self.record is not None, 'before_run was not called'
-        return self.record
-
-    def _identity(self, runner: Runner) -> dict[str, Any]:
-        """What the run is: the hook's arguments, and the config for those not given."""
-        cfg = runner.cfg
-        given = {k: v for k, v in self._given.items() if v is not None}
-        if not {'task', 'dataset', 'backbone', 'metric'} <= given.keys():
-            described = describe(cfg)
-            found = vars(described)
-            given = {**found, **given}
-        given['backbone'] = _catalog_name('backbones', str(given['backbone']))
-        optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
-        if 'pretraining' not in given:
-            given['pretraining'] = pretraining_of(cfg)
-        given.setdefault('recipe', cfg.get('recipe') or '')
-        given.setdefault('gamma', cfg.get('gamma'))
-        return {
-            **given,
-            'optimizer': _catalog_name('optimizers', type_name(optimizer)),
-            'lr': optimizer.get('lr'),
-            'weight_decay': optimizer.get('weight_decay'),
-            'seed': runner.seed,
-            'versions': _versions(),
-            'config': cfg.get('filename_stem') or Path(cfg.filename or '').stem,
-            'config_hash': config_hash(
-                {k: v for k, v in cfg.to_dict().items() if k not in _NOT_HASHED}
-            ),
-        }
-
-    def _take_over(self, runner: Runner) -> None:
-        """Go on with the evaluations and losses an earlier part of this run recorded."""
-        record, before = self._record(), self._before
-        if before is None:
-            return
-        record.started = before.started or record.started
-        record.losses = [pair for pair in before.losses if pair[0] <= runner.iter]
-        record.warnings = list(before.warnings)
-        for evaluation in before.evaluations:
-            if (evaluation.get('iteration') or 0) <= runner.iter:
-                metrics = {k: v for k, v in evaluation.items() if k not in ('epoch', 'iteration')}
-                record.add_evaluation(
-                    int(evaluation.get('epoch') or 0),
-                    int(evaluation.get('iteration') or 0),
-                    metrics,
-                )
-
     def _note_pretrained(self, runner: Runner) -> None:
         """What the network started from, as PretrainedHook found it, not as the config hoped."""
         loaded = runner.message_hub.runtime_info.get(PRETRAINED_KEY)
-        if loaded is None:
+        if loaded is None or self.record is None:
             return
-        record = self._record()
-        record.pretrained = loaded
+        self.record.pretrained = loaded
         if loaded and self._given['pretraining'] is None:
             fitting = [entry['source'] for entry in loaded if entry['tensors']]
-            record.pretraining = name_in(runner.cfg, fitting[-1]) if fitting else ''
+            self.record.pretraining = name_in(runner.cfg, fitting[-1]) if fitting else ''
 
     def _progress(self, runner: Runner) -> None:
         """Epochs, iterations, loss curve, speed and memory so far."""
-        record = self._record()
+        record = self.record
+        if record is None:
+            return
         record.epochs = int(runner.epoch)  # mmengine counts an epoch before it evaluates it
         record.iterations = runner.iter
         scalars = runner.message_hub.log_scalars
         if 'train/loss' in scalars:
-            record.losses = _thinned(record.losses, scalars['train/loss'], runner.iter)
+            record.add_losses(scalars['train/loss'].data[0], runner.iter)
         if 'train/time' in scalars:
             times = scalars['train/time'].data[0]
             if len(times):
@@ -219,17 +218,17 @@ class RunRecordHook(Hook):
         if self._timer is not None:
             record.optimizer_step_ms = self._timer.median_ms()
         record.peak_memory_mb = _peak_memory_mb()
-        for text in runner.message_hub.runtime_info.get('bocb_mm/warnings', []):
+        for text in runner.message_hub.runtime_info.get(warn.KEY, []):
             record.warn(text)
 
     def _close(self, runner: Runner, status: str, message: str) -> None:
-        record = self._record()
-        record.status, record.message, record.finished = status, message, _now()
-        self._save(runner)
+        if self.record is not None:
+            self.record.status, self.record.message, self.record.finished = status, message, _now()
+            self._save(runner)
 
     def _save(self, runner: Runner) -> None:
-        if runner.rank == 0:
-            self._record().save(runner.work_dir)
+        if self.record is not None and self._writes and runner.rank == 0:
+            self.record.save(runner.work_dir)
 
 
 def _now() -> str:
@@ -252,14 +251,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _catalog_name(catalog: str, registry_type: str) -> str:
-    """The paper's name of a registry type: ``'bocb_mm.r-50'`` becomes ``'R-50'``."""
-    module = importlib.import_module(f'bocb_mm.{catalog}')
-    name = registry_type.removeprefix('bocb_mm.')
-    try:
-        return module.get_spec(name).name
-    except UnknownNameError:
-        return name
+def _batch_size(runner: Runner) -> int | None:
+    """Samples an optimizer step sees, over all processes."""
+    loader = runner.train_dataloader
+    size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
+    counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+    return None if size is None else int(size) * runner.world_size * int(counts)
 
 
 def _optimizer_settings(runner: Runner) -> dict[str, Any]:
@@ -272,22 +269,6 @@ def _optimizer_settings(runner: Runner) -> dict[str, Any]:
     settings = {**defaults, **configured}
     hessian = getattr(wrapper, 'hessian_kind', None)
     return {**settings, 'hessian_kind': hessian} if hessian else settings
-
-
-def _thinned(losses: list[list[float]], buffer: Any, iteration: int) -> list[list[float]]:
-    """``losses`` extended by what the message hub's buffer has since, at most 400 points."""
-    values = buffer.data[0]
-    known = int(losses[-1][0]) if losses else 0
-    new = min(iteration - known, len(values))
-    stride = max(1, -(-iteration // _MAX_LOSSES))
-    first = iteration - new + 1
-    fresh = [
-        [float(first + k), float(v)]
-        for k, v in enumerate(values[len(values) - new :])
-        if (first + k) % stride == 0 or first + k == iteration
-    ]
-    kept = [p for p in losses if p[0] % stride == 0]
-    return kept + fresh
 
 
 def _peak_memory_mb() -> float:

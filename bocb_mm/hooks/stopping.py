@@ -63,8 +63,20 @@ def stop(runner: Runner, reason: StoppedRun) -> NoReturn:
     runner.message_hub.update_info('bocb_mm/status', reason.status, resumed=False)
     runner.message_hub.update_info('bocb_mm/message', reason.message, resumed=False)
     runner.logger.error(reason.message)
+    record_failure(runner, reason)
+    raise reason
+
+
+def record_failure(runner: Runner, error: BaseException) -> None:
+    """Let the hooks that keep records say why a run ended: none is called when an error ends it.
+
+    A project's own training script may call it too, in ``except BaseException``.
+
+    Args:
+        runner: The runner.
+        error: What ended its training.
+    """
     for hook in runner.hooks:
         failed: Any = getattr(hook, 'run_failed', None)
         if failed is not None:
-            failed(runner, reason)
-    raise reason
+            failed(runner, error)

@@ -19,7 +19,7 @@ from bocb_mm.config.augment import augment_on_device
 from bocb_mm.config.pretraining import set_pretrained
 from bocb_mm.errors import UserError
 from bocb_mm.hooks.pretrained import PretrainedHook
-from bocb_mm.hooks.stopping import StoppedRun
+from bocb_mm.hooks.stopping import StoppedRun, record_failure
 from bocb_mm.launch.distributed import setup_distributed
 from bocb_mm.resume.find import check_resume, checkpoint_directory, find_resumable
 from bocb_mm.runs import exit_codes
@@ -170,7 +170,8 @@ def train(cfg: Config, options: TrainOptions) -> int:
         except StoppedRun as stopped:  # a hook ended it in good order and wrote the record
             return stopped.exit_status
         except BaseException as error:
-            _record_failure(runner, error)
+            if is_main_process():
+                record_failure(runner, error)
             raise
     return exit_codes.COMPLETED
 
@@ -185,13 +186,3 @@ def _made(work_dir: str) -> str:
     except OSError as error:
         raise UserError(f'work directory {work_dir}: {error.strerror}; name another one') from None
     return work_dir
-
-
-def _record_failure(runner: Runner, error: BaseException) -> None:
-    """Let the record say why the run ended; hooks' ``after_run`` is not called on an error."""
-    if not is_main_process():
-        return
-    for hook in runner.hooks:
-        failed = getattr(hook, 'run_failed', None)
-        if failed is not None:
-            failed(runner, error)

@@ -14,6 +14,7 @@ from bocb_mm.metrics.table import layer_metrics
 from bocb_mm.runs.files import atomic_write_text
 
 FILE_NAME = 'layer_metrics.csv'
+_SCALARS = ('alpha', 'entropy', 'l2_norm', 'pca_energy', 'spectral_entropy')
 
 
 class Watch:
@@ -72,6 +73,30 @@ def watch(model: nn.Module, out: str | os.PathLike[str] | None = None, **setting
         [0, 1]
     """
     return Watch(model, out, **settings)
+
+
+def scalars_of(frame: pd.DataFrame, each_layer: bool = False) -> dict[str, float]:
+    """Numbers of a snapshot for a log: medians over the layers, those of each layer on request.
+
+    The median of alpha is over the layers where it means something. What is not a number is left
+    out.
+
+    Args:
+        frame: What :func:`bocb_mm.metrics.layer_metrics` gave.
+        each_layer: Add the numbers of every layer.
+
+    Example:
+        >>> from bocb_mm.metrics import layer_metrics
+        >>> sorted(scalars_of(layer_metrics(nn.Linear(32, 32))))[:2]
+        ['layer_metrics/alpha', 'layer_metrics/entropy']
+    """
+    medians = frame[list(_SCALARS)].median()
+    medians['alpha'] = frame.loc[frame['eligible'], 'alpha'].median()
+    values = {f'layer_metrics/{name}': float(v) for name, v in medians.items()}
+    if each_layer:
+        for row in frame.to_dict('records'):
+            values |= {f'{row["layer"]}/{name}': float(row[name]) for name in _SCALARS}
+    return {name: v for name, v in values.items() if pd.notna(v)}
 
 
 def append_rows(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:

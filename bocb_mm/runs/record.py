@@ -11,12 +11,13 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bocb_mm.errors import UserError
+from bocb_mm.facts import scales
 from bocb_mm.runs.files import atomic_write_text
 from bocb_mm.runs.lock import is_held
 
@@ -24,6 +25,16 @@ SCHEMA_VERSION = 1
 FILE_NAME = 'run.json'
 STATUSES = ('running', 'completed', 'diverged', 'failed', 'interrupted')
 TASKS = ('classification', 'detection', 'pose')
+
+
+# What a run is; fixed at its first start.
+_IDENTITY = (
+    'task', 'dataset', 'backbone', 'optimizer', 'lr', 'weight_decay', 'pretraining', 'pretrained',
+    'recipe', 'seed', 'metric', 'evaluator', 'metric_rule', 'gamma', 'config', 'config_hash',
+    'started', 'architecture', 'ann_file', 'n_classes', 'n_train', 'batch_size', 'image_size',
+    'lr_origin', 'lr_source',
+)  # fmt: skip
+_MAX_LOSSES = 400  # enough for a curve; a record stays small
 
 
 class RunRecordError(UserError):
@@ -35,7 +46,7 @@ class RunRecord:
     """One training run.
 
     Attributes:
-        task: One of :data:`TASKS`.
+        task: ``'classification'``, ``'detection'``, ``'pose'``, or the task of another toolbox.
         dataset: Name of the data set, e.g. ``'cifar100'``, ``'imagenet'``, ``'coco'``.
         backbone: The paper's short name (``'R-50'``) or, outside the catalog, the registry type.
         optimizer: The paper's name (``'SGD'``) or, outside the catalog, the registry type.
@@ -48,10 +59,10 @@ class RunRecord:
         seed: Random seed.
         status: One of :data:`STATUSES`.
         optimizer_settings: Every argument the optimizer was built with.
-        metric: Name of the headline metric, e.g. ``'accuracy/top1'``; larger is better.
+        metric: Name of the headline metric, e.g. ``'accuracy/top1'``.
         gamma: Threshold of eq. 1 for this table; ``None`` leaves it to the report.
         evaluations: One dict an evaluation: ``epoch``, ``iteration`` and the metrics by name.
-        best: Largest value of ``metric``; ``None`` before the first evaluation.
+        best: Best value of ``metric``; ``None`` before the first evaluation.
         last: Latest value of ``metric``.
         epochs: Epochs done.
         max_epochs: Epochs planned.
@@ -60,7 +71,7 @@ class RunRecord:
         seconds_per_iteration: Median over the last nine tenths of the run, in s.
         optimizer_step_ms: Median time of ``optimizer.step()``, in ms.
         peak_memory_mb: Peak memory, in MiB: of the CUDA allocator, or of the process on a CPU.
-        n_parameters: Number of weights of the model.
+        n_parameters: Number of parameters of the model.
         n_trainable: Number of those that are trained.
         versions: Package name to version.
         config: Name of the config file's stem.
@@ -139,18 +150,69 @@ class RunRecord:
         """Append one evaluation and bring ``best`` and ``last`` up to date.
 
         An earlier one of the same iteration gives way: a resumed run may evaluate it again.
-        An evaluation without any metric counts as 0: mmdet's CocoMetric returns nothing when no
-        box survives (mmdet 3.3.0). One that has others but not the headline metric has no result.
-        A value that is not finite never becomes ``best``.
+        An evaluation without any metric counts as 0 where more is better: mmdet's CocoMetric
+        returns nothing when no box survives (mmdet 3.3.0). One that has others but not the
+        headline metric has no result, nor has COCO's -1.
         """
-        value = metrics.get(self.metric, None if metrics else 0.0)
-        self.evaluations = [e for e in self.evaluations if e['iteration'] != iteration]
-        self.evaluations.append(
-            {'epoch': epoch, 'iteration': iteration, **metrics, self.metric: value}
-        )
-        values = [e[self.metric] for e in self.evaluations]
-        finite = [v for v in values if v is not None and math.isfinite(v)]
-        self.best, self.last = max(finite, default=None), value
+        entry: dict[str, float | None] = {'epoch': epoch, 'iteration': iteration, **metrics}
+        if self.metric:
+            nothing = 0.0 if not metrics and self.larger_is_better else None
+            entry.setdefault(self.metric, nothing)
+        self.evaluations = [e for e in self.evaluations if e.get('iteration') != iteration]
+        self.evaluations.append(entry)
+        self._find_best()
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether more of the headline metric is better; the config's word comes first."""
+        if self.metric_rule:
+            return self.metric_rule == 'greater'
+        return scales.scale(self.metric, self.evaluator).larger_is_better
+
+    def judge_by(self, metric: str) -> None:
+        """Take another metric as the headline, of the evaluations so far too."""
+        self.metric = metric
+        self._find_best()
+
+    def _find_best(self) -> None:
+        results = [scales.result(self.metric, e.get(self.metric)) for e in self.evaluations]
+        finite = [value for value in results if value is not None]
+        self.best = (max if self.larger_is_better else min)(finite, default=None)
+        self.last = results[-1] if results else None
+
+    def add_losses(self, values: Sequence[float], iteration: int) -> None:
+        """Extend the loss curve; it is thinned to some 400 points.
+
+        Args:
+            values: The latest losses, the last one of ``iteration``; those known already count
+                once.
+            iteration: Iterations done.
+        """
+        known = int(self.losses[-1][0]) if self.losses else 0
+        new = max(0, min(iteration - known, len(values)))
+        stride = max(1, -(-iteration // _MAX_LOSSES))
+        first = iteration - new + 1
+        fresh = [
+            [float(first + k), float(value)]
+            for k, value in enumerate(values[len(values) - new :])
+            if (first + k) % stride == 0 or first + k == iteration
+        ]
+        self.losses = [pair for pair in self.losses if pair[0] % stride == 0] + fresh
+
+    def go_on_from(self, before: RunRecord, iteration: int) -> None:
+        """Be the same run as an earlier part of it, which got as far as ``iteration``.
+
+        What the run is was settled when it started, whatever the command that resumes it says;
+        what the earlier part has measured is kept.
+        """
+        for name in _IDENTITY:
+            earlier = getattr(before, name)
+            if earlier not in ('', None, {}, []):
+                setattr(self, name, earlier)
+        self.losses = [pair for pair in before.losses if pair[0] <= iteration]
+        self.warnings = list(dict.fromkeys([*before.warnings, *self.warnings]))
+        self.evaluations = [e for e in before.evaluations if (e.get('iteration') or 0) <= iteration]
+        self._find_best()
 
     def warn(self, text: str) -> None:
         """Note a problem that does not end the run; the same one only once."""

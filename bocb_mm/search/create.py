@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 
 from bocb_mm.config import edit
-from bocb_mm.config.describe import task_of
+from bocb_mm.config.describe import task_of_rates
 from bocb_mm.errors import UserError
 from bocb_mm.optimizers import get_spec, list_optimizers
 from bocb_mm.search.plan import Grid, Plan, catalog_grid, check_stems, parse_size, positive
@@ -31,7 +31,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     grids = []
     for config in args.config:
         cfg = edit.load_config(config, options)
-        task, recipe = task_of(cfg), args.recipe or edit.recipe_of(cfg)
+        task, recipe = task_of_rates(cfg), args.recipe or edit.recipe_of(cfg)
         grids += [_grid(catalog_grid(config, name, task, recipe, size), args) for name in names]
     return Plan(
         grids=tuple(grids),

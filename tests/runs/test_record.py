@@ -62,6 +62,59 @@ def test_an_evaluation_by_other_metrics_is_no_result():
     assert (run.best, run.last) == (0.5, 0.5)
 
 
+@pytest.mark.parametrize(
+    ('metric', 'values', 'best', 'more'),
+    [
+        ('NME', [0.05, 0.04, 0.06], 0.04, {}),
+        ('coco/AP', [-1.0, 0.4, 0.3], 0.4, {}),
+        ('my/score', [3.0, 1.0, 2.0], 3.0, {}),
+        ('my/score', [3.0, 1.0, 2.0], 1.0, {'metric_rule': 'less'}),
+    ],
+)
+def test_the_best_is_the_smallest_error_and_never_cocos_minus_one(metric, values, best, more):
+    run = record(metric=metric, **more)
+    for step, value in enumerate(values, start=1):
+        run.add_evaluation(step, step, {metric: value})
+    assert (run.best, run.last) == (best, values[-1])
+
+
+def test_an_evaluation_that_found_nothing_is_no_error_of_zero():
+    run = record(metric='NME')
+    run.add_evaluation(1, 10, {})
+    assert (run.best, run.last) == (None, None)
+
+
+def test_another_headline_judges_earlier_evaluations_too():
+    run = record(metric='')
+    run.add_evaluation(1, 10, {'a': 2.0, 'b': 1.0})
+    run.add_evaluation(2, 20, {'a': 1.0, 'b': 3.0})
+    assert run.best is None and '' not in run.evaluations[0]
+    run.judge_by('b')
+    assert (run.best, run.last) == (3.0, 3.0)
+
+
+def test_a_loss_curve_is_thinned_and_no_loss_counts_twice():
+    run = record()
+    run.add_losses([5.0, 4.0], 2)
+    run.add_losses([5.0, 4.0, 3.0], 3)
+    assert run.losses == [[1, 5.0], [2, 4.0], [3, 3.0]]
+    run.add_losses([float(k) for k in range(4, 4001)], 4000)
+    assert len(run.losses) <= 401 and run.losses[-1] == [4000, 4000.0]
+    assert all(pair[0] % 10 == 0 for pair in run.losses)
+
+
+def test_going_on_keeps_what_the_run_is_and_what_it_measured_so_far():
+    before = record(lr=0.1, seed=3, pretraining='A2', config_hash='x', started='then', metric='m')
+    before.add_losses([3.0, 2.0, 1.0], 3)
+    for step in (1, 2, 3):
+        before.add_evaluation(step, step, {'m': float(step)})
+    run = record(lr=0.5, seed=9, config_hash='y', started='now', metric='m', n_classes=80)
+    run.go_on_from(before, 2)
+    assert (run.lr, run.seed, run.config_hash, run.started) == (0.1, 3, 'x', 'then')
+    assert (run.pretraining, run.n_classes) == ('A2', 80)
+    assert (len(run.evaluations), run.best, len(run.losses)) == (2, 2.0, 2)
+
+
 def test_nan_never_becomes_best_and_is_null_on_disk(tmp_path):
     run = record(metric='m')
     run.add_evaluation(1, 10, {'m': 0.5})
