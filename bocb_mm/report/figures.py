@@ -114,7 +114,7 @@ KINDS = [
         'variation_backbones',
         'Hyper-parameter variation by backbone (as Figures 4 and A1)',
         'Manhattan distance of the best rate and decay of each optimizer from the most common ones '
-        'of the backbone: 0 both usual, 2 one differs, 4 both.',
+        'of the backbone: 0 both usual, 2 one differs, 4 both; a diamond is the mean.',
         lambda r, t: _searched(r, t) and t.values.shape[0] > 1,
         lambda r, t: f'Mean variation {alt.ends(_variation(t, "backbone").mean())}.',
         lambda r, t: _variation_boxes(t, 'backbone'),
@@ -123,7 +123,7 @@ KINDS = [
         'variation_optimizers',
         'Hyper-parameter variation by optimizer (as Figures 5 and A1)',
         'Manhattan distance of the best rate and decay on each backbone from the most common ones '
-        'of the optimizer: 0 both usual, 2 one differs, 4 both.',
+        'of the optimizer: 0 both usual, 2 one differs, 4 both; a diamond is the mean.',
         lambda r, t: _searched(r, t) and t.values.shape[1] > 1,
         lambda r, t: f'Mean variation {alt.ends(_variation(t, "optimizer").mean(axis=1))}.',
         lambda r, t: _variation_boxes(t, 'optimizer'),

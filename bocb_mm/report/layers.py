@@ -113,7 +113,7 @@ def ridges(found: list[Snapshot], metric: str, one_scale: bool = False) -> Any:
         low, high = _ends(found if one_scale else members, metric)
         _ridge_panel(axes, members, metric, low, high)
         _mark_end_of_backbone(axes, members[0].layers['layer'])
-        axes.set_title(column, loc='left', pad=10)
+        axes.set_title(style.head(column, 20), loc='left', pad=10)
         axes.text(
             1.0, 1.01, f'{low:.3g} to {high:.3g}', transform=axes.transAxes, ha='right',
             va='bottom', fontsize=5.5, color='#666666',
@@ -146,7 +146,7 @@ def _ridge_panel(axes: Any, members: list[Snapshot], metric: str, low: float, hi
         axes.plot(where, curve, color=color, lw=0.8, zorder=order + 1)
         axes.axhline(base, color=style.PALE, lw=0.5, zorder=1)
     bases = [len(members) - 1 - i for i in range(len(members))]
-    axes.set_yticks(bases, [m.optimizer for m in members])
+    axes.set_yticks(bases, [style.label(m.optimizer) for m in members])
     axes.tick_params(axis='y', length=0)
     axes.spines['left'].set_visible(False)
     axes.set_ylim(-0.15, len(members) + 0.5)
@@ -185,15 +185,15 @@ def alpha_bars(found: list[Snapshot], failed: pd.DataFrame) -> Any:
     for axes, (column, members) in zip(grid.flat, panels.items()):
         for place, member in enumerate(members):
             _alpha_bar(axes, place, member, bool(failed.at[member.optimizer, column]))
-        axes.set_yticks(range(len(members)), [m.optimizer for m in members])
+        axes.set_yticks(range(len(members)), [style.label(m.optimizer) for m in members])
         axes.set_ylim(tallest - 0.4, -0.6)
         axes.tick_params(axis='y', length=0)
-        axes.set_title(column)
+        axes.set_title(style.head(column, 20))
         axes.grid(axis='x')
         for edge in ALPHA_RANGE:
             axes.axvline(edge, color=style.INK, lw=0.7, ls=':')
     style.hide_rest(grid, len(panels))
-    style.label_bottom(grid, len(panels), 'alpha: median, quartiles')
+    style.label_bottom(grid, len(panels), 'median alpha')
     _alpha_legend(made)
     return made
 

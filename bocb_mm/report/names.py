@@ -41,11 +41,11 @@ def optimizer(name: str) -> str:
     """The catalog's name of an optimizer, whatever its case; ``SGD-M`` is ``SGD``.
 
     Example:
-        >>> optimizer('adamw'), optimizer('SGD-M'), optimizer('timm.muon')
+        >>> optimizer('adamw'), optimizer('SGD-M'), optimizer('bocb_mm.timm.muon')
         ('AdamW', 'SGD', 'timm.muon')
     """
     row = facts.find_optimizer(name)
-    return row.name if row else name
+    return row.name if row else name.removeprefix('bocb_mm.')
 
 
 def backbone(name: str) -> str:

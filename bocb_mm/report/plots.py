@@ -36,7 +36,7 @@ def violins(table: ResultTable) -> Any:
         if len(odd):
             worst = stats.finite(table.values).loc[odd, column].idxmin()
             axes.annotate(
-                str(worst),
+                style.label(str(worst).rpartition('.')[2], 12),
                 (results[worst], place),
                 (-4, 0),
                 textcoords='offset points',
@@ -45,7 +45,7 @@ def violins(table: ResultTable) -> Any:
                 ha='right',
                 va='center',
             )
-    _rows(axes, values.columns)
+    _rows(axes, map(style.head, values.columns))
     axes.set_xlabel('result (points)')
     low, high = axes.get_xlim()
     axes.set_xlim(low - 0.14 * (high - low), high)  # room for the outliers' names
@@ -56,7 +56,11 @@ def violins(table: ResultTable) -> Any:
 
 def _rows(axes: Any, labels: Any) -> None:
     """Label the rows of a horizontal chart, first on top."""
-    axes.set_yticks(range(len(labels)), [str(label) for label in labels])
+    labels = list(labels)
+    axes.set_yticks(range(len(labels)), labels)
+    for text in axes.get_yticklabels():
+        if '\n' in text.get_text():
+            text.set(fontsize=5.5, linespacing=1.0)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis='y', length=0)
     axes.grid(axis='x')
@@ -128,15 +132,16 @@ def _heat(
                 fontstyle='italic' if mark else 'normal',
                 fontweight='bold' if best is not None and best.iat[i, j] else 'normal',
             )
-    longest = max(len(str(c)) for c in shade.columns)
+    heads = [style.head(str(c)) for c in shade.columns]
+    longest = max(len(line) for text in heads for line in text.split('\n'))
     room = (width - 0.8) / columns / 0.062  # characters that a column is wide
     if longest <= room:
-        axes.set_xticks(range(columns), [str(c) for c in shade.columns])
+        axes.set_xticks(range(columns), heads)
     else:
-        axes.set_xticks(range(columns), [str(c) for c in shade.columns], rotation=55, ha='left')
+        axes.set_xticks(range(columns), heads, rotation=55, ha='left')
     axes.xaxis.tick_top()
     axes.tick_params(length=0, pad=2)
-    axes.set_yticks(range(rows), [str(r) for r in shade.index])
+    axes.set_yticks(range(rows), [style.label(str(r)) for r in shade.index])
     axes.spines[:].set_visible(False)
     bar = made.colorbar(
         image, ax=axes, location='bottom', shrink=0.6, aspect=40, pad=0.02,
@@ -181,10 +186,11 @@ def variation_boxes(variation: pd.DataFrame, by: str, violin: bool) -> Any:
                 manage_ticks=False,
             )
         axes.plot([values.mean()], [place], 'D', ms=3, color=color, mec=style.INK, mew=0.4)
-    _rows(axes, table.columns)
+    shown = style.head if by == 'backbone' else style.label
+    _rows(axes, map(shown, map(str, table.columns)))
     axes.set_xticks([0, 2, 4])
     axes.set_xlim(-0.3, 4.3)
-    axes.set_xlabel('variation from the mode setting (◆ mean)')
+    axes.set_xlabel('variation from the usual setting')
     return made
 
 
@@ -216,7 +222,7 @@ def lr_curves(table: ResultTable) -> Any:
         if tried['lr'].nunique() == 1:
             axes.set_xlim(tried['lr'].min() / 3, tried['lr'].max() * 3)
         axes.set_ylim(top - 10.6, top + 0.8)
-        axes.set_title(column)
+        axes.set_title(style.head(column, 20))
         axes.grid(axis='y')
     style.hide_rest(grid, len(columns))
     style.label_bottom(grid, len(columns), 'learning rate')
@@ -236,7 +242,7 @@ def _lr_line(axes: Any, curve: pd.Series, floor: float, optimizer: str) -> None:
     shown = curve.mask(lost)  # what lies below the panel leaves it: no false level
     axes.plot(
         shown.index, shown, ms=2.6, lw=0.9, mew=0, color=look.color, marker=look.marker,
-        ls=look.dash, label=optimizer,
+        ls=look.dash, label=style.label(optimizer, 24),
     )  # fmt: skip
     axes.plot(curve.index[lost], [floor] * lost.sum(), 'x', ms=3.5, mew=0.9, color=look.color)
 
@@ -264,7 +270,7 @@ def profiles(table: ResultTable) -> Any:
         look = style.look(optimizer)
         axes.step(
             distances, profile.loc[optimizer], look.dash, where='post', lw=1.3, color=look.color,
-            label=optimizer,
+            label=style.label(optimizer),
         )  # fmt: skip
     axes.set(xlabel='points below the best', ylabel='share of the columns', ylim=(0, 1.03))
     axes.set_xlim(0, 10)
@@ -297,8 +303,8 @@ def coupling_bars(coupled: list[Coupling]) -> Any:
             )  # fmt: skip
         ends = first - 0.5, len(labels) - 0.5
         axes.plot([found.share] * 2, ends, color=style.INK, lw=0.8, ls='--', zorder=3)
-    _rows(axes, labels)
+    _rows(axes, map(style.head, labels))
     axes.set_xlim(0, 1.5)
     axes.set_xticks(np.linspace(0, 1, 6))
-    axes.set_xlabel('share of the interaction (dashed: all columns of the task)')
+    axes.set_xlabel('share of the interaction')
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ _SHADES = {
     'b': (BLUE, '#56B4E9', '#332288', '#117799', '#7B8FE0', '#003F63', '#88CCEE', '#5566AA'),
     'c': (GREEN, '#66C2A4', '#117733', '#44AA99', '#999933', '#0B5345'),
     'd': (RED, '#CC6677', '#882255', '#E38A6B'),
-    '': (PURPLE, '#8C8C8C', '#AA4499', '#4D4D4D', '#B589D6', '#6B4C9A'),
+    '': (PURPLE, '#7A4B2A', '#AA4499', '#C49A6C', '#B589D6', '#6B4C9A', '#5F5F3A', '#E377C2'),
 }
 _MARKERS, _DASHES = 'osD^vPX<', ('-', '--', '-.', ':')
 BACKBONE_COLORS = {
@@ -141,6 +142,34 @@ def look(name: str) -> Look:
     return Look(
         shades[place % len(shades)], _MARKERS[turn % len(_MARKERS)], _DASHES[turn % len(_DASHES)]
     )
+
+
+def label(name: str, length: int = 15) -> str:
+    """A name as long as a label may be: what comes last in a dotted one, and the start of another.
+
+    Example:
+        >>> label('AdamW'), label('pytorch_optimizer.soap'), label('MyOptimizerOfFriday')
+        ('AdamW', 'pytorch_….soap', 'MyOptimizerOfF…')
+    """
+    if len(name) <= length:
+        return name
+    library, dot, last = name.partition('.')
+    room = length - len(last) - 2
+    if dot and room > 2:
+        return f'{library[:room]}….{last}'
+    return f'{name[: length - 1]}…'
+
+
+def head(column: str, width: int = 24) -> str:
+    """A column head on as many lines as it takes, three at most.
+
+    Example:
+        >>> print(head('TIMMBackbone [model_name=resnet18]'))
+        TIMMBackbone
+        [model_name=resnet18]
+    """
+    lines = textwrap.wrap(column, width) or ['']
+    return '\n'.join(lines if len(lines) < 4 else [*lines[:2], '… ' + lines[-1]])
 
 
 def category_label(kind: str) -> str:

@@ -89,7 +89,7 @@ def _spread_sentence(table: ResultTable) -> list[str]:
     lines = []
     for group, columns in table.groups().items():
         own = spread[[c for c in columns if c in spread.index]]
-        if len(own) < 2:
+        if own.nunique() < 2:
             continue
         calm, wild = own.idxmin(), own.idxmax()
         where = f'In {group}, least' if len(table.groups()) > 1 else 'Least'

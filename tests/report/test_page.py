@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from bocb_mm.report import style
 from bocb_mm.report.cli import main
 from tests.report.synthetic_runs import make_record, save
 
@@ -178,3 +179,51 @@ def test_what_a_user_names_stays_text(browser, tmp_path):
     assert NASTY in browser.find_element('css selector', 'body').text
     assert browser.get_log('browser') == []
     assert os.listdir(tmp_path / 'o' / 'figures')
+
+
+def test_the_head_that_stays_lets_nothing_through(page):
+    color = page.execute_script(
+        'return getComputedStyle(document.querySelector("nav")).backgroundColor'
+    )
+    assert color == 'rgb(255, 255, 255)'
+
+
+def test_letters_of_figures_are_readable(page):
+    """Pixels a point: the smallest letters have 5.2 points."""
+    scales = page.execute_script(
+        'return [...document.querySelectorAll(".drawing img")]'
+        '.map(i => i.getBoundingClientRect().width / i.naturalWidth * 4 / 3)'
+    )
+    phone = page.execute_script('return innerWidth') < 600
+    assert min(scales) > (1.7 if phone else 1.45)
+
+
+def test_colours_are_those_of_the_figures_and_have_a_legend(page):
+    row = first_table(page).find_element('css selector', 'tr[data-name="LAMB"] .swatch')
+    assert row.value_of_css_property('background-color') == rgb(style.look('LAMB').color)
+    kinds = first_table(page).find_element('css selector', '.kinds').text
+    assert '(a) fixed rate with momentum: SGD LION' in ' '.join(kinds.split())
+    assert '(b) adaptive rate with momentum: AdamW LAMB Adan' in ' '.join(kinds.split())
+
+
+def rgb(color):
+    return 'rgba({}, {}, {}, 1)'.format(*(int(color[i : i + 2], 16) for i in (1, 3, 5)))
+
+
+def test_failures_in_doubt_are_marked(page):
+    """The cells of the search whose best rate is on its edge; their failed rows are counted."""
+    marks = first_table(page).find_elements('css selector', 'tbody td.failed sup')
+    assert marks and {m.text for m in marks} <= {'†', '‡'}
+    assert all(m.get_attribute('title') for m in marks)
+    foot = first_table(page).find_element('css selector', 'tfoot').text
+    assert '‡)' in foot
+
+
+def test_what_to_try_is_on_the_page(page):
+    advice = page.find_element('css selector', '#advice')
+    rows = {
+        r.find_element('css selector', 'th').text: r.text
+        for r in advice.find_elements('css selector', 'tbody tr')
+    }
+    assert {'R-50', 'DeiT-S', 'CNX-T'} <= set(rows)
+    assert 'your best run on this backbone' in rows['DeiT-S'] and 'lr ' in rows['DeiT-S']
