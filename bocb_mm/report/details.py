@@ -10,7 +10,7 @@ import pandas as pd
 from bocb_mm.report import records, stats
 from bocb_mm.report.model import Report, ResultTable
 from bocb_mm.report.records import Summary
-from bocb_mm.report.tables import decimals, number
+from bocb_mm.report.tables import number
 
 # Settings that the page shows of a cell; the CSV files have them all.
 SETTINGS_SHOWN = 40
@@ -47,7 +47,7 @@ def of_table(report: Report, table: ResultTable) -> dict[str, dict]:
 def _facts(table: ResultTable, cell: Any, rank: float, threshold: float) -> list[tuple]:
     """The numbers of a cell."""
     pair, sign = (cell.optimizer, cell.column), table.sign(cell.column)
-    digits = decimals(table.values)
+    digits = table.digits
     low, high = sorted((sign * cell.ci_low, sign * cell.ci_high))
     return [
         ('Result', number(sign * cell.value, digits)),
@@ -97,7 +97,7 @@ def verdict(table: ResultTable, pair: tuple, value: float, threshold: float) -> 
 def _settings(table: ResultTable, settings: list[Any]) -> list[list[str]]:
     if len(settings) < 2:
         return []
-    digits = decimals(table.values)
+    digits = table.digits
     return [
         [
             '–' if pd.isna(s.lr) else f'{s.lr:g}',

@@ -104,7 +104,7 @@ def _shortened(lines: list[str], keep: int) -> list[str]:
 
 
 def _table_view(report: Report, table: ResultTable, drawn: list[tuple[Figure, bytes]]) -> dict:
-    values, shown, digits = table.values, table.shown(table.values), tables.decimals(table.values)
+    values, shown, digits = table.values, table.shown(table.values), table.digits
     cells = {(c.optimizer, c.column): c for c in table.cells.itertuples()}
     rows = []
     for optimizer in values.index:

@@ -120,6 +120,12 @@ class ResultTable:
             counts[mark] += bool(self.failed.at[pair])
         return counts
 
+    @functools.cached_property
+    def digits(self) -> int:
+        """Decimals of a result: 1 where every one has one (COCO's AP in points), else 2."""
+        values = stats.finite(self.values).stack().dropna()
+        return 1 if len(values) and (values * 10 - (values * 10).round()).abs().max() < 1e-6 else 2
+
     @property
     def n_top(self) -> int:
         """How many results of a column are marked as the best."""

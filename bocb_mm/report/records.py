@@ -96,18 +96,23 @@ def summary(record: RunRecord, place: Path, metric: str = '') -> Summary:
         'larger_is_better': larger,
         'best': (max if larger else min)(results, default=None),
         'last': scales.result(name, values[-1]) if values else None,
-        'metrics': sorted({k for e in logged for k, v in e.items() if is_number(v)} - _COUNTERS),
+        'metrics': _metrics(logged),
         'path': os.fspath(place),
         'layers': os.fspath(layers) if layers.exists() else '',
     }
 
 
-_COUNTERS = {'epoch', 'iteration'}
+def _metrics(evaluations: list[dict]) -> list[str]:
+    """What was evaluated: the names that a number stands under."""
+    names = {str(k) for e in evaluations for k in e} - {'epoch', 'iteration'}
+    return sorted(n for n in names if any(is_number(e.get(n)) for e in evaluations))
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of a run record is a number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether a value of a run record is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) < 1e300
 
 
 def curves(run: Summary) -> dict[str, list]:

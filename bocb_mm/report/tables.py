@@ -7,7 +7,7 @@ import re
 
 import pandas as pd
 
-from bocb_mm.report import paper, stats, tuning
+from bocb_mm.report import paper, tuning
 from bocb_mm.report.coupling import Coupling
 from bocb_mm.report.model import ResultTable
 
@@ -29,12 +29,6 @@ _TEX = {
     **{c: '\\' + c for c in '&%$#_{}'},
 }
 _ACCENTED = set('ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ')
-
-
-def decimals(table: pd.DataFrame) -> int:
-    """1 where every result has one decimal (COCO's AP in points), else 2."""
-    values = stats.finite(table).stack()
-    return 1 if len(values) and (values * 10 - (values * 10).round()).abs().max() < 1e-6 else 2
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -85,7 +79,7 @@ def cell_texts(table: ResultTable) -> pd.DataFrame:
 
     A failure on a setting in doubt has its mark (:data:`tuning.LEGEND`).
     """
-    digits = decimals(table.values)
+    digits = table.digits
     several = {(c.optimizer, c.column): c for c in table.cells.itertuples() if c.n > 1}
     shown = table.shown(table.values)
     texts = shown.map(lambda v: number(v, digits)).astype(object)
@@ -105,7 +99,7 @@ def cell_texts(table: ResultTable) -> pd.DataFrame:
 
 def bottom_rows(table: ResultTable) -> pd.DataFrame:
     """The rows under a table as texts: mean, std and range, n, failed; the paper's printed ones."""
-    digits = decimals(table.values)
+    digits = table.digits
     found = table.statistics
     several = table.cells['n'].max() > 1 if len(table.cells) else False
     count = table.values.notna().sum()

@@ -242,7 +242,7 @@ class RunRecord:
         if path.is_dir():
             path = path / FILE_NAME
         try:
-            data = json.loads(path.read_bytes().decode('utf-8'), parse_int=_int)
+            data = json.loads(path.read_bytes().decode('utf-8'))
         except (OSError, ValueError, RecursionError) as error:
             raise RunRecordError(f'{path}: not a readable run record ({error})') from None
         try:
@@ -257,13 +257,6 @@ class RunRecord:
             return cls.load(directory)
         except RunRecordError:
             return None
-
-
-def _int(digits: str) -> int:
-    """An integer that floats can hold, or a ValueError."""
-    if len(digits) > 300:
-        raise ValueError(f'a number of {len(digits)} digits')
-    return int(digits)
 
 
 def status_of(directory: str | os.PathLike[str], record: RunRecord | None = None) -> str:
@@ -299,6 +292,8 @@ def _checked(data: Any) -> dict[str, Any]:
         if isinstance(value, bool) or not isinstance(value, allowed):
             found = type(value).__name__
             raise RunRecordError(f'field {name!r} holds {found}, expected {declared}')
+        if isinstance(value, int) and abs(value) > 1e300:  # no float holds it
+            raise RunRecordError(f'field {name!r} holds a number beyond all bounds')
     return known
 
 

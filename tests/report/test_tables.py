@@ -108,5 +108,4 @@ def test_latex_colours_the_top_four_and_the_failed():
 
 
 def test_decimals():
-    assert tables.decimals(paper.read('table3_coco')) == 1
-    assert tables.decimals(paper.read('table1_cifar100')) == 2
+    assert [t.digits for t in load.paper_tables()] == [2, 2, 1]
