@@ -6,21 +6,18 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from bocb_mm.optimizers import kernels
-from bocb_mm.optimizers.multi_tensor import (
-    Block,
+from bocb_mm.optimizers.base import (
     MultiTensorOptimizer,
     Scalars,
+    State,
     Tensors,
-    add_number_,
     add_quotient_,
+    operand,
 )
-from bocb_mm.optimizers.strict import check_betas, check_common
 
 
-class AdaBelief(kernels.ScratchMixin, MultiTensorOptimizer):
+class AdaBelief(MultiTensorOptimizer):
     r"""Adam with the variance of the gradient around its average.
 
     ::
@@ -51,7 +48,7 @@ class AdaBelief(kernels.ScratchMixin, MultiTensorOptimizer):
     Source: Zhuang et al., NeurIPS 2020, Algorithm 2.
     """
 
-    statics = ('betas',)
+    state_names = ('exp_avg', 'exp_avg_var')
 
     def __init__(
         self,
@@ -64,28 +61,29 @@ class AdaBelief(kernels.ScratchMixin, MultiTensorOptimizer):
         foreach: bool | None = None,
         compile: bool = False,
     ) -> None:
-        check_common(lr, weight_decay, eps)
-        check_betas(betas, 2)
-        defaults = {'lr': lr, 'betas': betas, 'eps': eps, 'weight_decay': weight_decay}
-        super().__init__(params, defaults, foreach, compile)
+        super().__init__(
+            params,
+            foreach=foreach,
+            compile=compile,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+        )
 
-    def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
-        """``exp_avg``: average, ``exp_avg_var``: variance."""
-        return {'exp_avg': torch.zeros_like(p), 'exp_avg_var': torch.zeros_like(p)}
-
-    def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
+    @staticmethod
+    def coefficients(group: dict[str, Any], step: int) -> Scalars:
         """Bias corrections are moved into the step size and into the second eps."""
         b1, b2 = group['betas']
-        lr, root = float(group['lr']), math.sqrt(1 - b2**step)
+        lr, root = group['lr'], math.sqrt(1 - b2**step)
         return {
             'step': -lr * root / (1 - b1**step),
-            'eps': group['eps'],
             'eps_root': group['eps'] * root,
             'shrink': 1 - lr * group['weight_decay'],
         }
 
     @staticmethod
-    def update(params: Tensors, grads: Tensors, state: Any, c: Scalars, s: Scalars) -> None:
+    def update(params: Tensors, grads: Tensors, state: State, c: Scalars, s: Scalars) -> None:
         """One buffer."""
         b1, b2 = s['betas']
         m, var = state['exp_avg'], state['exp_avg_var']
@@ -93,29 +91,9 @@ class AdaBelief(kernels.ScratchMixin, MultiTensorOptimizer):
         work = torch._foreach_sub(grads, m)
         torch._foreach_mul_(var, b2)
         torch._foreach_addcmul_(var, work, work, value=1 - b2)
-        add_number_(var, c['eps'])
+        torch._foreach_add_(var, s['eps'])
         del work  # gives its memory back to the next list
         work = torch._foreach_sqrt(var)
-        add_number_(work, c['eps_root'])
-        if s['decay']:
-            torch._foreach_mul_(params, c['shrink'])
+        torch._foreach_add_(work, operand(c['eps_root'], work))
+        torch._foreach_mul_(params, c['shrink'])
         add_quotient_(params, m, work, c['step'])
-
-    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
-        """With torch's Adam kernel, whose gradient is the departure from the average."""
-        params, grads, state = block
-        m, var = state['exp_avg'], state['exp_avg_var']
-        b1, b2 = s['betas']
-        if b2 == 0 or not kernels.take(params, grads, m, var):
-            self.update(*block, c, s)
-            return
-        eps = kernels.number(c['eps'] / b2, params[0])  # the kernel multiplies it by b2
-        departures = self.scratch_like(params)
-        for g, mean, spread, departure in zip(grads, m, var, departures):
-            mean.lerp_(g, 1 - b1)
-            torch.sub(g, mean, out=departure)
-            spread.add_(eps)
-        kernels.given_moment_(
-            params, departures, (m, var),
-            lr=-c['step'], b2=b2, eps=c['eps_root'], shrink=c['shrink'],
-        )  # fmt: skip

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers import kernels
-from bocb_mm.optimizers.multi_tensor import (
-    Block,
+from bocb_mm.optimizers.base import (
     MultiTensorOptimizer,
     Scalars,
+    State,
     Tensors,
     add_scaled_,
 )
-from bocb_mm.optimizers.strict import check_common, require
+from bocb_mm.optimizers.reductions import norms, per_tensor
+from bocb_mm.optimizers.strict import require
 
 
 class LARS(MultiTensorOptimizer):
@@ -59,8 +60,7 @@ class LARS(MultiTensorOptimizer):
     """
 
     elementwise = False
-    statics = ('momentum', 'trust_coefficient', 'eps', 'nesterov', 'weight_decay')
-
+    state_names = ('momentum_buffer',)
     ranges = {'momentum': (0.0, 1.0)}
 
     def __init__(
@@ -78,75 +78,59 @@ class LARS(MultiTensorOptimizer):
         foreach: bool | None = None,
         compile: bool = False,
     ) -> None:
-        check_common(lr, weight_decay, eps)
-        require(0 <= momentum < 1, 'momentum', momentum, 'a number in [0, 1)')
-        require(trust_coefficient > 0, 'trust_coefficient', trust_coefficient, 'above 0')
-        require(momentum > 0 or not nesterov, 'momentum', momentum, 'above 0 with nesterov=True')
-        defaults = {
-            'lr': lr,
-            'momentum': momentum,
-            'weight_decay': weight_decay,
-            'trust_coefficient': trust_coefficient,
-            'eps': eps,
-            'nesterov': nesterov,
-            'adapt': adapt,
-            'exclude_1d': exclude_1d,
-        }
-        super().__init__(params, defaults, foreach, compile)
+        super().__init__(
+            params,
+            foreach=foreach,
+            compile=compile,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            trust_coefficient=trust_coefficient,
+            eps=eps,
+            nesterov=nesterov,
+            adapt=adapt,
+            exclude_1d=exclude_1d,
+        )
 
-    def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
-        """``momentum_buffer``."""
-        return {'momentum_buffer': torch.zeros_like(p)}
+    @classmethod
+    def check(cls, group: Mapping[str, Any]) -> None:
+        """See the base class."""
+        super().check(group)
+        trust = group['trust_coefficient']
+        require(trust > 0, 'trust_coefficient', trust, 'a number above 0')
+        good = group['momentum'] > 0 or not group['nesterov']
+        require(good, 'momentum', group['momentum'], 'above 0 with nesterov=True')
 
-    def kind(self, p: Tensor, group: dict[str, Any]) -> Any:
+    def kind(self, p: Tensor, group: dict[str, Any]) -> tuple[bool, bool]:
         """Whether it is decayed, whether it is adapted."""
         excluded = group['exclude_1d'] and p.dim() <= 1
         return not excluded, group['adapt'] and not excluded
 
-    def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
-        """Step size."""
-        return {'step': -float(group['lr'])}
+    @staticmethod
+    def coefficients(group: dict[str, Any], step: int) -> Scalars:
+        """Step sizes along the buffer and, with ``nesterov``, along the gradient; decay."""
+        lr = group['lr']
+        ahead = group['momentum'] if group['nesterov'] else 1.0
+        return {'step': -lr * ahead, 'step_now': -lr, 'decay': group['weight_decay']}
 
     @staticmethod
-    def update(params: Tensors, grads: Tensors, state: Any, c: Scalars, s: Scalars) -> None:
-        """One buffer."""
+    def update(params: Tensors, grads: Tensors, state: State, c: Scalars, s: Scalars) -> None:
+        """No buffer."""
         decayed, adapted = s['kind']
-        decay = s['weight_decay'] if decayed else 0.0
-        buffer, momentum = state['momentum_buffer'], s['momentum']
-        scaled = torch._foreach_add(grads, params, alpha=decay) if decay else grads
-        if adapted:
-            ratios = _trust_ratio(params, grads, decay, s)
-            if decay:
-                torch._foreach_mul_(scaled, ratios)
-            else:
-                scaled = torch._foreach_mul(grads, ratios)
-        torch._foreach_mul_(buffer, momentum)
-        torch._foreach_add_(buffer, scaled)
-        if s['nesterov']:
-            add_scaled_(params, scaled, c['step'])
-            add_scaled_(params, buffer, c['step'] * momentum)
-        else:
-            add_scaled_(params, buffer, c['step'])
-
-    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
-        """With torch's SGD kernel, tensor by tensor where each has a ratio of its own."""
-        params, grads, state = block
         buffer = state['momentum_buffer']
-        if s['nesterov'] or not kernels.take(params, grads, buffer):
-            self.update(*block, c, s)
-            return
-        decayed, adapted = s['kind']
-        decay = s['weight_decay'] if decayed else 0.0
-        how = {'lr': -c['step'], 'momentum': s['momentum'], 'weight_decay': decay}
-        if not adapted:
-            kernels.sgd_(params, grads, buffer, **how)
-            return
-        for p, g, b, ratio in zip(params, grads, buffer, _trust_ratio(params, grads, decay, s)):
-            kernels.sgd_([p], [g], [b], scale=ratio.item(), **how)
-
-
-def _trust_ratio(params: Tensors, grads: Tensors, decay: float, s: Scalars) -> Tensors:
-    """``trust |p| / (|g| + decay |p| + eps)`` for each tensor, 0-dim, 1 where a norm is 0."""
-    w, g = torch.stack(torch._foreach_norm(params)), torch.stack(torch._foreach_norm(grads))
-    ratio = s['trust_coefficient'] * w / (g + decay * w + s['eps'])
-    return list(torch.where((w > 0) & (g > 0), ratio, 1.0).unbind())
+        ratio: Any = 1.0
+        if adapted:
+            w_norm, g_norm = norms(params), norms(grads)
+            divisor = g_norm + (c['decay'] * w_norm if decayed else 0.0) + s['eps']
+            ratio = s['trust_coefficient'] * w_norm / divisor
+            ratio = torch.where((w_norm > 0) & (g_norm > 0), ratio, 1.0)
+        decay = ratio * c['decay']
+        torch._foreach_mul_(buffer, s['momentum'])
+        add_scaled_(buffer, grads, per_tensor(ratio, grads))
+        if decayed:
+            add_scaled_(buffer, params, per_tensor(decay, params))
+        if s['nesterov']:
+            if decayed:
+                torch._foreach_mul_(params, per_tensor(1 + c['step_now'] * decay, params))
+            add_scaled_(params, grads, per_tensor(c['step_now'] * ratio, grads))
+        add_scaled_(params, buffer, c['step'])

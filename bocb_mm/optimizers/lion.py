@@ -5,23 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from bocb_mm.optimizers import kernels
-from bocb_mm.optimizers.multi_tensor import (
-    Block,
-    MultiTensorOptimizer,
-    Scalars,
-    Tensors,
-    add_scaled_,
-)
-from bocb_mm.optimizers.strict import check_betas, check_common
-
-TINY = 2.0**-96
-"""What counts as full size on a CPU: an interpolated momentum below 1.3e-29 moves by less."""
+from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors, add_scaled_
 
 
-class LION(kernels.ScratchMixin, MultiTensorOptimizer):
+class LION(MultiTensorOptimizer):
     """Evolved sign momentum with decoupled decay.
 
     ``p *= 1 - lr * weight_decay;  p -= lr * sign(b1 m + (1-b1) g);  m = b2 m + (1-b2) g``.
@@ -44,7 +32,7 @@ class LION(kernels.ScratchMixin, MultiTensorOptimizer):
     Source: Chen et al., Symbolic discovery of optimization algorithms, NeurIPS 2023, Algorithm 2.
     """
 
-    statics = ('betas',)
+    state_names = ('exp_avg',)
 
     def __init__(
         self,
@@ -56,45 +44,21 @@ class LION(kernels.ScratchMixin, MultiTensorOptimizer):
         foreach: bool | None = None,
         compile: bool = False,
     ) -> None:
-        check_common(lr, weight_decay)
-        check_betas(betas, 2)
-        defaults = {'lr': lr, 'betas': betas, 'weight_decay': weight_decay}
-        super().__init__(params, defaults, foreach, compile)
-
-    def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
-        """``exp_avg``: momentum."""
-        return {'exp_avg': torch.zeros_like(p)}
-
-    def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
-        """Step size and shrink factor."""
-        lr, decay = float(group['lr']), group['weight_decay']
-        return {'step': -lr, 'shrink': 1 - lr * decay, 'decay': decay}
+        settings = {'lr': lr, 'betas': betas, 'weight_decay': weight_decay}
+        super().__init__(params, foreach=foreach, compile=compile, **settings)
 
     @staticmethod
-    def update(params: Tensors, grads: Tensors, state: Any, c: Scalars, s: Scalars) -> None:
-        """Six passes, one buffer."""
-        momentum = state['exp_avg']
-        direction = torch._foreach_lerp(momentum, grads, 1 - s['betas'][0])
+    def coefficients(group: dict[str, Any], step: int) -> Scalars:
+        """Step size and shrink factor."""
+        return {'step': -group['lr'], 'shrink': 1 - group['lr'] * group['weight_decay']}
+
+    @staticmethod
+    def update(params: Tensors, grads: Tensors, state: State, c: Scalars, s: Scalars) -> None:
+        """One buffer."""
+        momentum, (b1, b2) = state['exp_avg'], s['betas']
+        direction = torch._foreach_lerp(momentum, grads, 1 - b1)
         torch._foreach_sign_(direction)
         torch._foreach_add_(direction, grads, alpha=0)  # sign(nan) is 0, nan * 0 is nan
-        torch._foreach_lerp_(momentum, grads, 1 - s['betas'][1])
-        if s['decay']:
-            torch._foreach_mul_(params, c['shrink'])
+        torch._foreach_lerp_(momentum, grads, 1 - b2)
+        torch._foreach_mul_(params, c['shrink'])
         add_scaled_(params, direction, c['step'])
-
-    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
-        """SGD, by torch's kernel, along the sign: cut off at :data:`TINY`, which NaN survives."""
-        params, grads, state = block
-        momentum = state['exp_avg']
-        if not kernels.take(params, grads, momentum):
-            self.update(*block, c, s)
-            return
-        b1, b2 = s['betas']
-        direction = self.scratch_like(params)
-        for g, m, d in zip(grads, momentum, direction):
-            torch.lerp(m, g, 1 - b1, out=d)
-            d.clamp_(-TINY, TINY)
-            m.lerp_(g, 1 - b2)
-        kernels.sgd_(
-            params, direction, [], lr=-c['step'] / TINY, momentum=0, weight_decay=c['decay'] * TINY
-        )

@@ -7,15 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bocb_mm.optimizers import kernels
-from bocb_mm.optimizers.multi_tensor import (
-    Block,
-    MultiTensorOptimizer,
-    Scalars,
-    Tensors,
-    add_scaled_,
-)
-from bocb_mm.optimizers.strict import check_betas, check_common
+from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors, add_scaled_
+from bocb_mm.optimizers.reductions import norms, per_tensor
 
 
 class NovoGrad(MultiTensorOptimizer):
@@ -49,7 +42,6 @@ class NovoGrad(MultiTensorOptimizer):
     """
 
     elementwise = False
-    statics = ('betas', 'eps', 'weight_decay', 'grad_averaging')
 
     def __init__(
         self,
@@ -63,60 +55,37 @@ class NovoGrad(MultiTensorOptimizer):
         foreach: bool | None = None,
         compile: bool = False,
     ) -> None:
-        check_common(lr, weight_decay, eps)
-        check_betas(betas, 2)
-        defaults = {
-            'lr': lr,
-            'betas': betas,
-            'eps': eps,
-            'weight_decay': weight_decay,
-            'grad_averaging': grad_averaging,
-        }
-        super().__init__(params, defaults, foreach, compile)
+        super().__init__(
+            params,
+            foreach=foreach,
+            compile=compile,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            grad_averaging=grad_averaging,
+        )
 
     def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
         """``exp_avg``: momentum, ``exp_avg_sq``: second moment of the layer, 0-dim."""
         return {'exp_avg': torch.zeros_like(p), 'exp_avg_sq': p.new_zeros(())}
 
-    def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
-        """Step size."""
-        return {'step': -float(group['lr'])}
+    @staticmethod
+    def coefficients(group: dict[str, Any], step: int) -> Scalars:
+        """Step size, and the decay that enters the momentum."""
+        share = 1 - group['betas'][0] if group['grad_averaging'] else 1.0
+        return {'step': -group['lr'], 'decay': share * group['weight_decay']}
 
     @staticmethod
-    def update(params: Tensors, grads: Tensors, state: Any, c: Scalars, s: Scalars) -> None:
-        """One buffer; the second moments of all layers are one vector."""
-        b1 = s['betas'][0]
-        update = torch._foreach_div(grads, list(_denominators(grads, state, s).unbind()))
-        if s['decay']:
-            torch._foreach_add_(update, params, alpha=s['weight_decay'])
-        if s['grad_averaging']:
-            torch._foreach_mul_(update, 1 - b1)
-        torch._foreach_mul_(state['exp_avg'], b1)
-        torch._foreach_add_(state['exp_avg'], update)
-        add_scaled_(params, state['exp_avg'], c['step'])
-
-    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
-        """With torch's SGD kernel, tensor by tensor."""
-        params, grads, state = block
-        buffer = state['exp_avg']
-        if not kernels.take(params, grads, buffer):
-            self.update(*block, c, s)
-            return
-        b1 = s['betas'][0]
+    def update(params: Tensors, grads: Tensors, state: State, c: Scalars, s: Scalars) -> None:
+        """No buffer; the second moments of all layers are one vector."""
+        (b1, b2), m = s['betas'], state['exp_avg']
+        squared, old = norms(grads).square(), torch.stack(state['exp_avg_sq'])
+        moment = torch.where(old == 0, squared, old * b2 + squared * (1 - b2))
+        torch._foreach_copy_(state['exp_avg_sq'], list(moment.unbind()))
+        denominators = per_tensor(moment.sqrt() + s['eps'], grads)
         share = 1 - b1 if s['grad_averaging'] else 1.0
-        denominators = _denominators(grads, state, s).tolist()
-        for p, g, m, d in zip(params, grads, buffer, denominators):
-            decay = s['weight_decay'] * d  # the kernel divides it by d again
-            kernels.sgd_(
-                [p], [g], [m], lr=-c['step'], momentum=b1, weight_decay=decay, scale=share / d
-            )
-
-
-def _denominators(grads: Tensors, state: Any, s: Scalars) -> Tensor:
-    """``sqrt(v) + eps`` of each tensor, shape (tensors,), with ``v`` updated."""
-    b2 = s['betas'][1]
-    squared = torch.stack(torch._foreach_norm(grads)).square()
-    old = torch.stack(state['exp_avg_sq'])
-    moment = torch.where(old == 0, squared, old * b2 + squared * (1 - b2))
-    torch._foreach_copy_(state['exp_avg_sq'], list(moment.unbind()))
-    return moment.sqrt() + s['eps']
+        torch._foreach_mul_(m, b1)
+        torch._foreach_addcdiv_(m, grads, denominators, value=share)
+        add_scaled_(m, params, c['decay'])
+        add_scaled_(params, m, c['step'])

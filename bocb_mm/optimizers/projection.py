@@ -14,253 +14,82 @@ Source: Heo et al., AdamP, ICLR 2021, Algorithms 1 and 2, and the authors' code 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from bocb_mm.optimizers.multi_tensor import Scalars, Tensors, add_quotient_
-from bocb_mm.optimizers.rows import Part, RowSpace, reduce_segments
-
-_vecdot: Callable[..., Any] = getattr(np, 'vecdot', partial(np.einsum, 'ij,ij->i'))  # numpy < 2
-
-
-@dataclass
-class Layout:
-    """How rows belong to tensors.
-
-    Attributes:
-        total: Sums rows to tensors: (4, rows) to (4, tensors), written to the second argument.
-        largest: Maximum over the rows of each tensor: (rows,) to (tensors,).
-        spread: Gives each row the value of its tensor: (tensors,) to (rows,).
-        limits: ``delta / sqrt(dim)`` of the rows and of the tensors, shape (rows + tensors,);
-            negative for what is never projected.
-    """
-
-    total: Callable[[Tensor, Tensor], Any]
-    largest: Callable[[Tensor], Tensor]
-    spread: Callable[[Tensor], Tensor]
-    limits: Tensor
+from bocb_mm.optimizers.base import Scalars, Tensors, add_scaled_
+from bocb_mm.optimizers.strict import require, require_number
 
 
-class Products:
-    """Inner products of weights ``p``, gradients ``g`` and step ``u``, and the views of them.
+def check_projection(settings: Mapping[str, Any]) -> None:
+    """Check ``delta`` and ``wd_ratio``."""
+    require_number('delta', settings['delta'])
+    share = settings['wd_ratio']
+    require(0 <= share <= 1, 'wd_ratio', share, 'a number in [0, 1]')
+
+
+def descend_projected_(params: Tensors, grads: Tensors, u: Tensors, c: Scalars, s: Scalars) -> None:
+    """``p = p (1 - shrink) - step u``, with matrices and kernels projected.
 
     Args:
-        rows: Number of rows of all tensors.
-        tensors: Number of tensors.
-        like: Gives type and device.
-
-    Attributes:
-        pp, gg, pg, pu: ``<p, p>``... of each row, then of each tensor, shape (rows + tensors,).
-        norms: The first two, shape (2, rows + tensors).
-        by_row, by_tensor: All four of the rows, of the tensors.
-    """
-
-    def __init__(self, rows: int, tensors: int, like: Tensor) -> None:
-        sizes = [rows, tensors]
-        table = like.new_empty(4, rows + tensors)
-        self.norms = table.narrow(0, 0, 2)
-        self.pp, self.gg, self.pg, self.pu = table.unbind()
-        self.by_row, self.by_tensor = table.split(sizes, 1)
-        self.row_gg, self.tensor_gg = self.gg.split(sizes)
-        self.row_pg, self.tensor_pg = self.pg.split(sizes)
-
-    def row_factors(self, layout: Layout, c: Scalars, s: Scalars, out: Tensor) -> Tensor:
-        """What each row of the weights is multiplied with before ``step * u`` is subtracted.
-
-        The rows are given; everything is overwritten, because each operation on its own would be
-        a dispatch more.
-
-        Args:
-            layout: How rows belong to tensors.
-            c: ``step``: step size; ``shrink``: rate times decay, 0 without decay.
-            s: ``eps``: guards the norms; ``wd_ratio``: share of the decay that acts on projected
-                tensors.
-            out: Where to write them, shape (rows,).
-
-        Returns:
-            ``1 - shrink * wd + step * c`` in ``out``.
-        """
-        layout.total(self.by_row, self.by_tensor)
-        self.norms.sqrt_().add_(s['eps'])
-        self.gg.mul_(self.pp)
-        # the cosine is below its limit where |<p, g>| - limit |p| |g| is below 0, which NaN is not
-        self.pg.abs_().addcmul_(layout.limits, self.gg, value=-1)
-        rows_below = layout.largest(self.row_pg) < 0
-        tensor_below = self.tensor_pg < 0
-        # from here on gg is the factor with a projection
-        self.gg.fill_(1 - c['shrink'] * s['wd_ratio'])
-        add_quotient_([self.gg], [self.pu], [self.pp.square_()], c['step'])
-        others = torch.where(tensor_below, self.tensor_gg, 1 - c['shrink'])
-        torch.where(layout.spread(rows_below), self.row_gg, layout.spread(others), out=out)
-        return out
-
-
-def rows_of(t: Tensor) -> Tensor:
-    """``t`` as (first dimension, rest), a view wherever the memory allows one.
-
-    The order inside a row is that of the memory: an inner product does not mind, as long as both
-    tensors lie alike.
-    """
-    if t.dim() == 4 and not t.is_contiguous():
-        t = t.permute(0, 2, 3, 1)
-    return t.reshape(t.shape[0], -1)
-
-
-def row_dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each row of ``a`` with that of ``b``: on a CPU numpy's, without a buffer."""
-    exact = a.dtype in (torch.float32, torch.float64)
-    if torch.compiler.is_compiling() or a.device.type != 'cpu' or not exact:
-        return (a * b).sum(1)
-    return torch.from_numpy(_vecdot(a.detach().numpy(), b.detach().numpy()))
-
-
-def as_rows(*tensors: Tensor) -> list[Tensor]:
-    """The tensors as (first dimension, rest), their elements in the same order."""
-    if all(t.stride() == tensors[0].stride() for t in tensors):
-        return [rows_of(t) for t in tensors]
-    return [t.flatten(1) for t in tensors]
-
-
-@dataclass
-class Projected:
-    """How one tensor is projected: by row, with values of shape (rows,), or as a whole, by number.
-
-    Attributes:
-        squares: ``(|p| + eps)^2``.
-        pg: Inner product of weights and gradients.
-    """
-
-    squares: Any
-    pg: Any
-
-    def inner(self, p: Tensor, x: Tensor) -> Any:
-        """Inner product of the weights and another tensor."""
-        a, b = as_rows(p, x)
-        return row_dot(a, b) if isinstance(self.pg, Tensor) else _dot(a, b)
-
-    def scale_(self, p: Tensor, pu: Any, c: Scalars, s: Scalars) -> None:
-        """Multiply the weights with their factors, as :meth:`Products.row_factors` has them."""
-        factors = 1 - c['shrink'] * s['wd_ratio'] + c['step'] * pu / self.squares
-        scale_rows_(p, factors) if isinstance(factors, Tensor) else p.mul_(factors)
-
-
-def find_one(p: Tensor, g: Tensor, s: Scalars) -> Projected | None:
-    """How a tensor on a CPU is projected, if it is; ``s``: ``delta`` and ``eps``.
-
-    It stops as soon as the answer is known: at the first row that is not orthogonal it goes on to
-    the tensor as a whole.
-    """
-    if p.dim() < 2:
-        return None
-    a, b = as_rows(p, g)
-    limit, eps = s['delta'] / a.shape[1] ** 0.5, s['eps']
-    if all(_whole(x, y, limit, eps) for x, y in zip(a[:2], b[:2])):
-        p_norm, g_norm = (torch.linalg.vector_norm(x, dim=1) + eps for x in (a, b))
-        pg = row_dot(a, b)
-        if (pg.abs() / g_norm / p_norm).max() < limit:
-            return Projected(p_norm.square(), pg)
-    return _whole(a, b, s['delta'] / p.numel() ** 0.5, eps)
-
-
-def _whole(a: Tensor, b: Tensor, limit: float, eps: float) -> Projected | None:
-    """What holds for all elements at once, if their cosine is below the limit, which NaN is not."""
-    p_norm, g_norm = (_dot(x, x) ** 0.5 + eps for x in (a, b))
-    pg = _dot(a, b)
-    below = p_norm > 0 and g_norm > 0 and abs(pg) / g_norm / p_norm < limit
-    return Projected(p_norm**2, pg) if below else None
-
-
-def _dot(a: Tensor, b: Tensor) -> float:
-    return (torch.dot(a, b) if a.dim() == 1 else torch.dot(a.reshape(-1), b.reshape(-1))).item()
-
-
-def project_(p: Tensor, g: Tensor, u: Tensor, c: Scalars, s: Scalars) -> None:
-    """Multiply the weights of one tensor with their row factors."""
-    n, width = p.shape[0], p.numel() // p.shape[0]
-    products = Products(n, 1, p)
-    a, b = as_rows(p, g)
-    pairs = ((a, a), (b, b), (a, b), as_rows(p, u))
-    products.by_row.copy_(torch.stack([row_dot(x, y) for x, y in pairs]))
-    row_limit = s['delta'] / width**0.5
-    limits = p.new_full((n + 1,), row_limit)
-    limits[n:] = row_limit / n**0.5
-    layout = Layout(
-        total=lambda rows, out: out.copy_(rows.sum(1, keepdim=True)),
-        largest=lambda x: x.amax(0, keepdim=True),
-        spread=lambda x: x.expand(n),
-        limits=limits,
-    )
-    scale_rows_(p, products.row_factors(layout, c, s, out=p.new_empty(n)))
-
-
-def scale_rows_(p: Tensor, factors: Tensor) -> None:
-    """``p[i] *= factors[i]``."""
-    p.mul_(factors.view(-1, *[1] * (p.dim() - 1)))
-
-
-class ProjectionSpace(RowSpace):
-    """With the inner products, and where those of each part stand among them."""
-
-    def __init__(self, params: Tensors) -> None:
-        super().__init__(params)
-        n = len(self.owner)
-        self.products = Products(n, len(params), params[0])
-        rows = self.products.by_row.unbind()
-        self.products_of = [[part.own_rows(x) for x in rows] for part in self.parts]
-        self._counts = self.rows.repeat(4, 1)
-        self._delta: float | None = None
-
-    def layout(self, delta: float) -> Layout:
-        """How the rows belong to the tensors; those of one dimension are never projected."""
-        if delta != self._delta:
-            never = torch.where(self.matrix, 1.0, -torch.inf).to(self.row_factor)
-            of_rows = (never / self.widths**0.5).index_select(0, self.owner)
-            self._limits = delta * torch.cat([of_rows, never / (self.rows * self.widths) ** 0.5])
-            self._delta = delta
-        return Layout(self._total, self._largest, self._spread, self._limits)
-
-    def _total(self, rows: Tensor, out: Tensor) -> None:
-        reduce_segments(rows, 'sum', lengths=self._counts, axis=1, unsafe=True, out=out)
-
-    def _largest(self, x: Tensor) -> Tensor:
-        return torch.segment_reduce(x, 'max', lengths=self.rows, unsafe=True)
-
-    def _spread(self, x: Tensor) -> Tensor:
-        return x.index_select(0, self.owner)
-
-
-def project_grouped_(
-    space: ProjectionSpace,
-    params: Tensors,
-    grads: Tensors,
-    write_step: Callable[[Part], None],
-    c: Scalars,
-    s: Scalars,
-) -> None:
-    """Multiply the weights of all tensors with their row factors, in one go.
-
-    Args:
-        space: Work space made for ``params``; borrowed.
-        params: Weights, changed in place.
+        params: Parameters, changed in place.
         grads: Gradients.
-        write_step: Writes the step ``u`` of a part into its ``work``.
-        c: As for :meth:`Products.row_factors`.
-        s: As for :meth:`Products.row_factors`, and ``delta``.
+        u: Directions of the step.
+        c: ``step``: step size; ``shrink``: rate times decay.
+        s: ``delta``, ``wd_ratio``, ``eps``.
     """
-    for part, (pp, gg, pg, pu) in zip(space.parts, space.products_of):
-        p, g = part.of(params), part.of(grads)
-        for left, right, out in ((p, p, pp), (g, g, gg), (g, p, pg)):
-            torch._foreach_copy_(part.work, left)
-            torch._foreach_mul_(part.work, right)
-            part.reduce_rows('sum', out)
-        write_step(part)
-        torch._foreach_mul_(part.work, p)
-        part.reduce_rows('sum', pu)
-    space.products.row_factors(space.layout(s['delta']), c, s, out=space.row_factor)
-    torch._foreach_mul_(params, space.row_views)
+    vectors = [p for p in params if p.dim() <= 1]
+    matrices = [row for row in zip(params, grads, u) if row[0].dim() > 1]
+    if vectors:
+        torch._foreach_mul_(vectors, 1 - c['shrink'])
+    if matrices:
+        weights, gradients, directions = (list(column) for column in zip(*matrices))
+        torch._foreach_mul_(weights, row_factors(weights, gradients, directions, c, s))
+    add_scaled_(params, u, -c['step'])
+
+
+def row_factors(params: Tensors, grads: Tensors, u: Tensors, c: Scalars, s: Scalars) -> Tensors:
+    """What each row of each tensor is multiplied with before ``step u`` is subtracted.
+
+    What is known of the rows stands in tables, (tensors, most rows), that are padded with 0.
+    """
+    products = [row_products(*row) for row in zip(params, grads, u)]
+    p_norm, g_norm, pg, pu = pad_sequence(products, batch_first=True).unbind(-1)
+    shapes = torch.tensor([(len(p), p.numel() // len(p)) for p in params], dtype=torch.float32)
+    rows, width = shapes.to(pg.device, non_blocking=True).split(1, dim=1)
+    padding = torch.arange(pg.shape[1], device=pg.device) >= rows
+
+    def projected(norms: Tensor, gradients: Tensor, inner: Tensor, dim: Tensor) -> Tensor:
+        """Whether the cosine is below its limit, which NaN is not."""
+        product = (norms + s['eps']) * (gradients + s['eps'])
+        return inner.abs() < s['delta'] / dim.sqrt() * product
+
+    def factors(norms: Tensor, inner: Tensor) -> Tensor:
+        removed = c['step'] * inner / (norms + s['eps']).square()
+        return 1 - c['shrink'] * s['wd_ratio'] + removed
+
+    by_row = (projected(p_norm, g_norm, pg, width) | padding).all(1, keepdim=True)
+    whole_p, whole_g = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (p_norm, g_norm))
+    whole_pg, whole_pu = (x.sum(1, keepdim=True) for x in (pg, pu))
+    as_whole = projected(whole_p, whole_g, whole_pg, width * rows)
+    others = torch.where(as_whole, factors(whole_p, whole_pu), 1 - c['shrink'])
+    table = torch.where(by_row, factors(p_norm, pu), others)
+    return [
+        x.narrow(0, 0, len(p)).view(-1, *[1] * (p.dim() - 1))
+        for x, p in zip(table.unbind(), params)
+    ]
+
+
+def row_products(p: Tensor, g: Tensor, u: Tensor) -> Tensor:
+    """``|p|, |g|, <p, g>, <p, u>`` of each row, shape (first dimension, 4).
+
+    At least in single precision.
+    """
+    dtype = torch.promote_types(p.dtype, torch.float32)
+    dims = tuple(range(1, p.dim()))
+    norms = [torch.linalg.vector_norm(t, dim=dims, dtype=dtype) for t in (p, g)]
+    return torch.stack(norms + [(p * t).sum(dims, dtype=dtype) for t in (g, u)], dim=1)

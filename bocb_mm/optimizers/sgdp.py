@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from bocb_mm.optimizers import kernels
-from bocb_mm.optimizers.adamp import descend_projected_
-from bocb_mm.optimizers.multi_tensor import Batch, Block, MultiTensorOptimizer, Scalars, Tensors
-from bocb_mm.optimizers.projection import ProjectionSpace, find_one, project_grouped_
-from bocb_mm.optimizers.rows import Part, RowSpaceMixin
-from bocb_mm.optimizers.strict import check_common, require
+from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors
+from bocb_mm.optimizers.projection import check_projection, descend_projected_
 
 
-class SGDP(RowSpaceMixin, MultiTensorOptimizer):
+class SGDP(MultiTensorOptimizer):
     r"""SGD with momentum whose step is projected where weights are scale-invariant.
 
     ::
@@ -49,9 +45,7 @@ class SGDP(RowSpaceMixin, MultiTensorOptimizer):
     """
 
     elementwise = False
-    space_class = ProjectionSpace
-    statics = ('momentum', 'dampening', 'nesterov', 'eps', 'delta', 'wd_ratio')
-
+    state_names = ('momentum_buffer',)
     ranges = {'momentum': (0.0, 1.0)}
 
     def __init__(
@@ -69,83 +63,38 @@ class SGDP(RowSpaceMixin, MultiTensorOptimizer):
         foreach: bool | None = None,
         compile: bool = False,
     ) -> None:
-        check_common(lr, weight_decay, eps)
-        require(0 <= momentum < 1, 'momentum', momentum, 'a number in [0, 1)')
-        require(delta >= 0, 'delta', delta, 'at least 0')
-        require(0 <= wd_ratio <= 1, 'wd_ratio', wd_ratio, 'a number in [0, 1]')
-        defaults = {
-            'lr': lr,
-            'momentum': momentum,
-            'dampening': dampening,
-            'weight_decay': weight_decay,
-            'nesterov': nesterov,
-            'eps': eps,
-            'delta': delta,
-            'wd_ratio': wd_ratio,
-        }
-        super().__init__(params, defaults, foreach, compile)
+        super().__init__(
+            params,
+            foreach=foreach,
+            compile=compile,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            eps=eps,
+            delta=delta,
+            wd_ratio=wd_ratio,
+        )
 
-    def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
-        """``momentum_buffer``."""
-        return {'momentum_buffer': torch.zeros_like(p)}
+    @classmethod
+    def check(cls, group: Mapping[str, Any]) -> None:
+        """See the base class."""
+        super().check(group)
+        check_projection(group)
 
-    def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
+    @staticmethod
+    def coefficients(group: dict[str, Any], step: int) -> Scalars:
         """Step size, and the rate times the decay."""
-        lr = float(group['lr'])
+        lr = group['lr']
         return {'step': lr, 'shrink': lr * group['weight_decay'] / (1 - group['momentum'])}
 
     @staticmethod
-    def update(params: Tensors, grads: Tensors, state: Any, c: Scalars, s: Scalars) -> None:
-        """One tensor after the other."""
-        buffer, momentum = state['momentum_buffer'], s['momentum']
-        torch._foreach_mul_(buffer, momentum)
+    def update(params: Tensors, grads: Tensors, state: State, c: Scalars, s: Scalars) -> None:
+        """One buffer of the size of a tensor; with ``nesterov`` one of all."""
+        u = buffer = state['momentum_buffer']
+        torch._foreach_mul_(buffer, s['momentum'])
         torch._foreach_add_(buffer, grads, alpha=1 - s['dampening'])
-        u = buffer
         if s['nesterov']:
-            u = torch._foreach_mul(buffer, momentum)
-            torch._foreach_add_(u, grads)
+            u = torch._foreach_add(grads, buffer, alpha=s['momentum'])
         descend_projected_(params, grads, u, c, s)
-
-    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
-        """With torch's SGD kernel on the weights, after what the projection changes of them.
-
-        The product of weight and step follows from those of weight, gradient and old buffer.
-        """
-        params, grads, state = block
-        buffer, momentum, share = state['momentum_buffer'], s['momentum'], 1 - s['dampening']
-        if not kernels.take(params, grads, buffer):
-            self.update(*block, c, s)
-            return
-        for p, g, b in zip(params, grads, buffer):
-            projected = find_one(p, g, s)
-            if projected is not None:
-                pu = momentum * projected.inner(p, b) + share * projected.pg
-                if s['nesterov']:
-                    pu = projected.pg + momentum * pu
-                projected.scale_(p, pu, c, s)
-            elif s['decay']:
-                p.mul_(1 - c['shrink'])
-        kernels.sgd_(
-            params, grads, buffer,
-            lr=c['step'], momentum=momentum, scale=share, nesterov=s['nesterov'],
-        )  # fmt: skip
-
-    def update_grouped(self, batch: Batch, c: Scalars, s: Scalars) -> None:
-        """All tensors at once; a flat buffer for half of them."""
-        params, grads, state = batch
-        buffer, momentum = state['momentum_buffer'], s['momentum']
-        torch._foreach_mul_(buffer, momentum)
-        torch._foreach_add_(buffer, grads, alpha=1 - s['dampening'])
-
-        def write_step(part: Part) -> None:
-            torch._foreach_copy_(part.work, part.of(buffer))
-            if s['nesterov']:
-                torch._foreach_mul_(part.work, momentum)
-                torch._foreach_add_(part.work, part.of(grads))
-
-        with self.row_space(params) as space:
-            project_grouped_(space, params, grads, write_step, c, s)
-        if s['nesterov']:
-            torch._foreach_add_(params, grads, alpha=-c['step'])
-        scale = momentum if s['nesterov'] else 1.0
-        torch._foreach_add_(params, buffer, alpha=-c['step'] * scale)

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from bocb_mm.optimizers import kernels
-from bocb_mm.optimizers.multi_tensor import (
-    Block,
+from bocb_mm.optimizers.base import (
     MultiTensorOptimizer,
     Scalars,
+    State,
     Tensors,
     add_scaled_,
-    clamp_,
+    due,
 )
-from bocb_mm.optimizers.strict import check_betas, check_common, require
+from bocb_mm.optimizers.sharding import local
+from bocb_mm.optimizers.strict import require
 
 HESSIANS = ('gnb', 'none')
 
 
-class Sophia(kernels.ScratchMixin, MultiTensorOptimizer):
+class Sophia(MultiTensorOptimizer):
     r"""Clipped second-order step with the Gauss-Newton-Bartlett estimate of the Hessian's diagonal.
 
     ::
@@ -61,13 +60,13 @@ class Sophia(kernels.ScratchMixin, MultiTensorOptimizer):
     Source: Liu et al., Sophia, arXiv 2305.14342, Algorithms 2 and 3.
     """
 
-    statics = ('betas',)
+    state_names = ('exp_avg', 'hessian')
+    ranges = {'rho': (0.0, math.inf)}
+
     PATIENCE = 20
     """Steps without a Hessian after which the warning comes; twice the paper's k."""
 
     _warned = False
-
-    ranges = {'rho': (0.0, math.inf)}
 
     def __init__(
         self,
@@ -82,30 +81,35 @@ class Sophia(kernels.ScratchMixin, MultiTensorOptimizer):
         foreach: bool | None = None,
         compile: bool = False,
     ) -> None:
-        check_common(lr, weight_decay, eps)
-        check_betas(betas, 2)
-        require(rho > 0, 'rho', rho, 'a number above 0')
-        require(eps > 0, 'eps', eps, 'a number above 0')
-        require(hessian in HESSIANS, 'hessian', hessian, f'one of {", ".join(HESSIANS)}')
-        defaults = {
-            'lr': lr,
-            'betas': betas,
-            'rho': rho,
-            'eps': eps,
-            'weight_decay': weight_decay,
-            'hessian': hessian,
-            'hessian_updates': 0,
-        }
-        super().__init__(params, defaults, foreach, compile)
+        super().__init__(
+            params,
+            foreach=foreach,
+            compile=compile,
+            lr=lr,
+            betas=betas,
+            rho=rho,
+            eps=eps,
+            weight_decay=weight_decay,
+            hessian=hessian,
+            hessian_updates=0,
+        )
+
+    @classmethod
+    def check(cls, group: Mapping[str, Any]) -> None:
+        """See the base class."""
+        super().check(group)
+        for name in ('rho', 'eps'):
+            require(group[name] > 0, name, group[name], 'a number above 0')
+        expected = f'one of {", ".join(HESSIANS)}'
+        require(group['hessian'] in HESSIANS, 'hessian', group['hessian'], expected)
 
     @property
     def hessian(self) -> str:
-        """``'gnb'`` or ``'none'``, see the arguments."""
-        return self.param_groups[0]['hessian']
+        """``'none'`` where all groups are without a Hessian, else ``'gnb'``; see the arguments."""
+        return 'gnb' if self._groups_with_hessian() else 'none'
 
-    def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
-        """``exp_avg``: momentum, ``hessian``: diagonal estimate."""
-        return {'exp_avg': torch.zeros_like(p), 'hessian': torch.zeros_like(p)}
+    def _groups_with_hessian(self) -> list[dict[str, Any]]:
+        return [group for group in self.param_groups if group['hessian'] != 'none']
 
     @torch.no_grad()
     def update_hessian(self, batch_size: int) -> None:
@@ -122,16 +126,17 @@ class Sophia(kernels.ScratchMixin, MultiTensorOptimizer):
                 ``hessian='none'``.
         """
         require(batch_size >= 1, 'batch_size', batch_size, 'at least 1')
-        require(self.hessian != 'none', 'hessian', self.hessian, "'gnb' to update the Hessian")
-        for group in self.param_groups:
+        groups = self._groups_with_hessian()
+        require(bool(groups), 'hessian', 'none', "'gnb' to update the Hessian")
+        for group, params in [(group, list(due(group))) for group in groups]:
+            if not params:
+                continue
             group['hessian_updates'] += 1
             b2 = group['betas'][1]
-            for batch in self._batches(group, advance=False):
-                hessian = batch.state['hessian']
-                torch._foreach_mul_(hessian, b2)
-                torch._foreach_addcmul_(
-                    hessian, batch.grads, batch.grads, value=(1 - b2) * batch_size
-                )
+            hessian = [local(self.state_of(p, group)['hessian']) for p in params]
+            grads = [local(p.grad, p) for p in params]
+            torch._foreach_mul_(hessian, b2)
+            torch._foreach_addcmul_(hessian, grads, grads, value=(1 - b2) * batch_size)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; warn once where nothing feeds the Hessian."""
@@ -146,49 +151,28 @@ class Sophia(kernels.ScratchMixin, MultiTensorOptimizer):
         return loss
 
     def _starved(self) -> bool:
-        group = self.param_groups[0]
-        if group['hessian'] == 'none' or group['hessian_updates'] or not group['params']:
-            return False
-        return self.state[group['params'][0]].get('step', 0) >= self.PATIENCE
-
-    def coefficients(self, group: dict[str, Any], step: int) -> Scalars:
-        """Step size, shrink factor, scale and least value of the denominator."""
-        lr = float(group['lr'])
-        return {
-            'step': -lr,
-            'shrink': 1 - lr * group['weight_decay'],
-            'decay': group['weight_decay'],
-            'rho': group['rho'],
-            'eps': group['eps'],
-        }
+        """Whether a group that expects a Hessian has taken many steps without."""
+        for group in self._groups_with_hessian():
+            steps = (self.state[p].get('step', 0) for p in group['params'][:1])
+            if not group['hessian_updates'] and max(steps, default=0) >= self.PATIENCE:
+                return True
+        return False
 
     @staticmethod
-    def update(params: Tensors, grads: Tensors, state: Any, c: Scalars, s: Scalars) -> None:
+    def coefficients(group: dict[str, Any], step: int) -> Scalars:
+        """Step size and shrink factor."""
+        return {'step': -group['lr'], 'shrink': 1 - group['lr'] * group['weight_decay']}
+
+    @staticmethod
+    def update(params: Tensors, grads: Tensors, state: State, c: Scalars, s: Scalars) -> None:
         """One buffer."""
         m = state['exp_avg']
         torch._foreach_lerp_(m, grads, 1 - s['betas'][0])
-        ratio = torch._foreach_mul(state['hessian'], c['rho'])
-        clamp_(ratio, c['eps'], None)
+        ratio = torch._foreach_mul(state['hessian'], s['rho'])
+        torch._foreach_clamp_min_(ratio, s['eps'])
         torch._foreach_reciprocal_(ratio)
         torch._foreach_mul_(ratio, m)
-        clamp_(ratio, -1.0, 1.0)
-        if s['decay']:
-            torch._foreach_mul_(params, c['shrink'])
+        torch._foreach_clamp_min_(ratio, -1.0)
+        torch._foreach_clamp_max_(ratio, 1.0)
+        torch._foreach_mul_(params, c['shrink'])
         add_scaled_(params, ratio, c['step'])
-
-    def update_block(self, block: Block, c: Scalars, s: Scalars) -> None:
-        """SGD, by torch's kernel, along the ratio."""
-        params, grads, state = block
-        moments = state['exp_avg'], state['hessian']
-        if not kernels.take(params, grads, *moments):
-            self.update(*block, c, s)
-            return
-        rho = kernels.number(c['rho'], params[0])
-        ratios = self.scratch_like(params)
-        for g, m, h, ratio in zip(grads, *moments, ratios):
-            m.lerp_(g, 1 - s['betas'][0])
-            torch.mul(h, rho, out=ratio)
-            ratio.clamp_(min=c['eps'])
-            torch.div(m, ratio, out=ratio)
-            ratio.clamp_(-1.0, 1.0)
-        kernels.sgd_(params, ratios, [], lr=-c['step'], momentum=0, weight_decay=c['decay'])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from hypothesis import strategies as st
 
 from . import plain
 
@@ -38,12 +39,15 @@ class Case:
         shrink: What a step with zero gradient multiplies a weight of two dimensions with, from rate and
             decay; None where it depends on the weight (adaptive rates with coupled decay).
         missing: Why there is no second independent reference.
+        kernels_per_matrix: Kernels that a step with ``foreach`` has more for each parameter of two
+            or more dimensions: PyTorch has no sum over the rows of many tensors.
     """
 
     lr: float
     references: dict[str, Reference]
     shrink: Callable[[float, float], float] | None
     missing: str = ''
+    kernels_per_matrix: int = 0
 
 
 def timm(
@@ -119,6 +123,7 @@ CASES = {
         },
         # a zero gradient is orthogonal to the weights, so the decay has wd_ratio 0.1 of its strength
         lambda lr, wd: 1 - lr * wd / (1 - 0.9) * 0.1,
+        kernels_per_matrix=8,
     ),
     'LION': Case(
         1e-3,
@@ -159,6 +164,7 @@ CASES = {
             ),
         },
         lambda lr, wd: 1 - lr * wd * 0.1,
+        kernels_per_matrix=8,
     ),
     'Adan': Case(
         1e-2,
@@ -192,6 +198,7 @@ CASES = {
             'python': python(plain.adafactor, whole=True),
         },
         decoupled,
+        kernels_per_matrix=3,
     ),
     'AdaBelief': Case(
         1e-2,
@@ -216,4 +223,56 @@ CASES = {
     'AdaGrad': Case(1e-2, {'torch': loop('Adagrad'), 'python': python(plain.adagrad)}, None),
     'AdaDelta': Case(1.0, {'torch': loop('Adadelta'), 'python': python(plain.adadelta)}, None),
     'RMSProp': Case(1e-2, {'torch': loop('RMSprop'), 'python': python(plain.rmsprop)}, None),
+}
+
+
+MODE_ARGUMENTS = {'foreach', 'fused', 'compile', 'differentiable', 'capturable'}
+
+
+def between(low: float, high: float) -> Callable[..., Any]:
+    return lambda case, default: st.floats(low, high)
+
+
+def among(*values: Any) -> Callable[..., Any]:
+    return lambda case, default: st.sampled_from(values)
+
+
+flag = among(False, True)
+# How to draw each setting that an optimizer has, from its row above and its default.
+DRAWN = {
+    'lr': lambda case, default: st.sampled_from([0.0, case.lr / 10, case.lr]),
+    'betas': lambda case, default: st.tuples(*[st.floats(0.0, 0.999)] * len(default)),
+    'weight_decay': among(0.0, 0.01, 0.1),
+    'eps': among(1e-8, 1e-3),
+    'momentum': among(0.0, 0.5, 0.9),
+    'dampening': between(0.0, 0.9),
+    'nesterov': flag,
+    'maximize': flag,
+    'amsgrad': flag,
+    'decoupled_weight_decay': flag,
+    'momentum_decay': between(0.0, 0.1),
+    'lr_decay': between(0.0, 0.1),
+    'initial_accumulator_value': between(0.0, 1.0),
+    'rho': among(0.04, 0.9),
+    'alpha': between(0.5, 0.999),
+    'centered': flag,
+    'max_grad_norm': among(0.0, 0.1, 1.0, 100.0),
+    'trust_clip': flag,
+    'adapt': flag,
+    'exclude_1d': flag,
+    'trust_coefficient': between(1e-3, 1.0),
+    'no_prox': flag,
+    'final_lr': between(0.0, 0.1),
+    'gamma': between(1e-3, 0.5),
+    'base_lr': among(None, 1e-3),
+    'beta1': among(None, 0.0, 0.9),
+    'decay_rate': between(-1.0, -0.1),
+    'eps1': among(1e-30, 1e-8),
+    'eps2': among(1e-3, 0.1),
+    'clip_threshold': between(0.1, 2.0),
+    'scale_parameter': flag,
+    'grad_averaging': flag,
+    'hessian': among('gnb', 'none'),
+    'delta': between(0.0, 2.0),
+    'wd_ratio': between(0.0, 1.0),
 }

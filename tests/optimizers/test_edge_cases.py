@@ -1,4 +1,7 @@
-"""What odd parameters and gradients do, for each of the twenty and each way to run."""
+"""What odd parameters and gradients do, for each of the twenty and each execution mode."""
+
+import copy
+import inspect
 
 import pytest
 import torch
@@ -7,11 +10,12 @@ from torch import nn
 import bocb_mm.optimizers as optimizers
 from bocb_mm.errors import UserError
 
-from .table import CASES
+from .table import CASES, MODE_ARGUMENTS
 
-WAYS = [{}, {'foreach': False}, {'foreach': True}]
-EACH = pytest.mark.parametrize('settings', WAYS, ids=['default', 'loop', 'foreach'])
+MODES = [{}, {'foreach': False}, {'foreach': True}]
+EACH = pytest.mark.parametrize('settings', MODES, ids=['default', 'not foreach', 'foreach'])
 ALL = pytest.mark.parametrize('name', CASES)
+OWN = [n for n in CASES if optimizers.get_spec(n).implementation == 'bocb_mm']
 
 
 def odd_parameters(dtype=torch.float64):
@@ -130,13 +134,107 @@ def test_bfloat16_parameters(name, settings):
         assert (p < 1).all()
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @ALL
-def test_sparse_gradient_is_refused(name):
-    table = nn.Embedding(5, 3, sparse=True)
+def test_0_dim_parameters_keep_their_dtype_where_coefficients_are_tensors(name, dtype, monkeypatch):
+    monkeypatch.setattr(torch, 'compile', lambda f, **_: f)
+    arguments = inspect.signature(optimizers.get_spec(name).cls).parameters
+    flags = [k for k, p in arguments.items() if p.default is False and k not in MODE_ARGUMENTS]
+    for settings in ({}, *({flag: True} for flag in flags)):
+        params = [nn.Parameter(torch.ones(s, dtype=dtype)) for s in ((), (2, 3))]
+        optimizer = optimizers.build_optimizer(name, params, lr=0.1, **settings, compile=True)
+        for _ in range(2):
+            for p in params:
+                p.grad = torch.full_like(p, 0.5)
+            optimizer.step()
+        tensors = [v for state in optimizer.state.values() for v in state.values()]
+        kept = [t for t in tensors if isinstance(t, torch.Tensor) and t.shape in ((), (2, 3))]
+        assert {t.dtype for t in params} == {dtype}
+        assert all(p.isfinite().all() for p in params)
+        if name in OWN:
+            assert {t.dtype for t in kept} == {dtype}
+
+
+@EACH
+@ALL
+def test_slice_of_a_larger_tensor(name, settings):
+    """What lies between the rows of the slice stays as it is."""
+    torch.manual_seed(0)
+    big, grads = torch.randn(6, 5).double(), torch.randn(3, 6, 3).double()
+    kept, whole = big.clone(), nn.Parameter(big[:, :3].clone())
+    part = nn.Parameter(big[:, :3])
+    settings = {'lr': 1e-2, 'weight_decay': 0.1, **settings}
+    for p in (part, whole):
+        optimizer = optimizers.build_optimizer(name, [p], **settings)
+        for g in grads:
+            p.grad = g.clone()
+            optimizer.step()
+    torch.testing.assert_close(part, whole, rtol=1e-9, atol=1e-12)
+    assert torch.equal(big[:, 3:], kept[:, 3:])
+    assert not torch.equal(big[:, :3], kept[:, :3])
+
+
+@EACH
+@ALL
+def test_memory_format_may_change_between_steps(name, settings):
+    """As ``model.to(memory_format=...)`` does it, which leaves the state as it lies."""
+    torch.manual_seed(0)
+    start, grads = torch.randn(4, 3, 3, 3).double(), torch.randn(3, 4, 3, 3, 3).double()
+    found = []
+    for changes in (False, True):
+        p = nn.Parameter(start.clone())
+        optimizer = optimizers.build_optimizer(name, [p], lr=1e-2, weight_decay=0.1, **settings)
+        for i, g in enumerate(grads):
+            if changes and i == 1:
+                p.data = p.data.to(memory_format=torch.channels_last)
+            p.grad = torch.empty_like(p).copy_(g)
+            optimizer.step()
+        found.append(p)
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize('name', OWN)
+def test_complex_parameters_are_refused(name):
+    p = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    with pytest.raises(UserError, match='complex64'):
+        optimizers.build_optimizer(name, [p])
+    optimizer = optimizers.build_optimizer(name, [nn.Parameter(torch.ones(2))])
+    with pytest.raises(UserError, match='complex64'):
+        optimizer.add_param_group({'params': [p]})
+    assert len(optimizer.param_groups) == 1
+
+
+@EACH
+@ALL
+def test_sparse_gradient_is_refused_and_changes_nothing(name, settings):
+    dense, table = nn.Parameter(torch.ones(2)), nn.Embedding(5, 3, sparse=True)
+    optimizer = optimizers.build_optimizer(name, [dense, table.weight], lr=1e-2, **settings)
+    optimizer.zero_grad()
+    dense.grad, table.weight.grad = torch.ones(2), torch.ones(5, 3)
+    optimizer.step()
+    before = copy.deepcopy(optimizer.state_dict())
+    params = [dense.detach().clone(), table.weight.detach().clone()]
+    optimizer.zero_grad()
     table(torch.tensor([1, 2])).sum().backward()
-    optimizer = optimizers.build_optimizer(name, table.parameters(), lr=1e-2)
+    dense.grad = torch.ones(2)
     with pytest.raises(UserError, match='sparse'):
         optimizer.step()
+    assert repr(optimizer.state_dict()) == repr(before)
+    assert torch.equal(dense, params[0]) and torch.equal(table.weight, params[1])
+
+
+@EACH
+@pytest.mark.parametrize(
+    ('name', 'values'),
+    [('SGDP', {'momentum': 0.0}), ('LARS', {'momentum': 0.0}), ('NovoGrad', {'betas': (0, 0.98)})],
+)
+def test_without_momentum(name, values, settings):
+    p = nn.Parameter(torch.ones(2, 3))
+    optimizer = optimizers.build_optimizer(name, [p], **values, **settings)
+    for _ in range(2):
+        p.grad = torch.ones(2, 3)
+        optimizer.step()
+    assert (p < 1).all() and p.isfinite().all()
 
 
 @ALL
@@ -192,6 +290,29 @@ def test_sophia_without_hessian_moves_by_the_rate():
     assert p.tolist() == [-1e-3, 1e-3, -1e-3, 0.0]
     with pytest.raises(UserError, match='hessian'):
         optimizer.update_hessian(8)
+
+
+def test_sophia_takes_the_hessian_of_each_group():
+    """A group with ``'none'`` moves by its rate, whatever the others do."""
+    params = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+    for order in (0, 1):
+        groups = [{'params': [p]} for p in params]
+        groups[order]['hessian'] = 'none'
+        optimizer = optimizers.Sophia(groups, lr=0.5)
+        assert optimizer.hessian == 'gnb'
+        for p in params:
+            p.data.fill_(1.0)
+            p.grad = torch.ones(3)
+        optimizer.update_hessian(1000)
+        optimizer.step()
+        assert params[order].tolist() == [0.5] * 3
+        assert params[1 - order][0].item() == pytest.approx(0.95625)  # as in the class's example
+    with pytest.warns(UserWarning, match='update_hessian'):
+        starved = optimizers.Sophia(
+            [{'params': params[:1], 'hessian': 'none'}, {'params': params[1:]}]
+        )
+        for _ in range(optimizers.Sophia.PATIENCE):
+            starved.step()
 
 
 def test_lars_without_adaptation_is_sgd():

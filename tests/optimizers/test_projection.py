@@ -1,15 +1,13 @@
-"""The projection of SGDP and AdamP, three ways, against the paper's words in plain Python."""
+"""The projection of SGDP and AdamP against the paper's words in plain Python."""
 
-import functools
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from bocb_mm.optimizers import projection as pr
+from bocb_mm.optimizers.projection import row_factors
 
-SETTINGS = {'delta': 0.1, 'wd_ratio': 0.1, 'eps': 1e-8}
+S = {'delta': 0.1, 'wd_ratio': 0.1, 'eps': 1e-8}
 C = {'step': 0.3, 'shrink': 0.01}
 
 
@@ -50,82 +48,47 @@ def dot(a, b):
 
 def projects(p, g):
     cosine = abs(dot(p, g)) / (math.sqrt(dot(p, p)) + 1e-8) / (math.sqrt(dot(g, g)) + 1e-8)
-    return cosine < SETTINGS['delta'] / math.sqrt(len(p))
+    return cosine < S['delta'] / math.sqrt(len(p))
 
 
 def expected(p, g, u, kind):
-    """The weights before ``step * u`` is subtracted, and how they were projected."""
+    """The factor of each row; checks that the case is what it says."""
     rows = [[t.tolist() for t in row] for row in zip(p.double(), g.double(), u.double())]
     flat = [t.double().flatten().tolist() for t in (p, g, u)]
-    wd, along = 1.0, [0.0] * len(rows)
-    if p.dim() > 1 and all(projects(w, x) for w, x, _ in rows):
-        found, wd = 'row', SETTINGS['wd_ratio']
+    decay, along = S['wd_ratio'], [0.0] * len(rows)
+    if all(projects(w, x) for w, x, _ in rows):
+        found = 'row'
         along = [dot(w, y) / dot(w, w) for w, _, y in rows]
-    elif p.dim() > 1 and projects(flat[0], flat[1]):
-        found, wd = 'whole', SETTINGS['wd_ratio']
+    elif projects(flat[0], flat[1]):
+        found = 'whole'
         along = [dot(flat[0], flat[2]) / dot(flat[0], flat[0])] * len(rows)
     else:
-        found = None
-    assert found == kind  # the case is what it says
-    factors = torch.tensor([1 - C['shrink'] * wd + C['step'] * a for a in along])
-    return p * factors.to(p).view(-1, *[1] * (p.dim() - 1))
-
-
-def example(gradient, dtype, rows=6, width=40):
-    p, g, u = torch.randn(3, rows, width, dtype=dtype)
-    return p, gradient(p, g), u
-
-
-@pytest.mark.parametrize('vecdot', [np.vecdot, functools.partial(np.einsum, 'ij,ij->i')])
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize('gradient', CASES)
-def test_one_tensor(gradient, dtype, vecdot, monkeypatch):
-    monkeypatch.setattr(pr, '_vecdot', vecdot)
-    torch.manual_seed(1)
-    p, g, u = example(gradient, dtype)
-    kind = CASES[gradient]
-    result = expected(p, g, u, kind)
-
-    projected = pr.find_one(p, g, SETTINGS)
-    assert (projected is None) == (kind is None)
-    if projected is not None:
-        assert isinstance(projected.pg, torch.Tensor) == (kind == 'row')
-        found = p.clone()
-        projected.scale_(found, projected.inner(p, u), C, SETTINGS)
-        torch.testing.assert_close(found, result)
-
-    found = p.clone()
-    pr.project_(found, g, u, C, SETTINGS)
-    torch.testing.assert_close(found, result)
+        found, decay = None, 1.0
+    assert found == kind
+    return torch.tensor([1 - C['shrink'] * decay + C['step'] * a for a in along])
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize('count', [1, 2, 7])
-def test_many_tensors_at_once(count, dtype):
+@pytest.mark.parametrize('count', [1, 2, 12])
+def test_row_factors_of_many_tensors(count, dtype):
+    """Tensors with other numbers of rows, as they are and as kernels in both layouts."""
     torch.manual_seed(2)
-    kinds = list(CASES.items()) * 2
-    examples, results = [], []
-    for k, (gradient, kind) in enumerate(kinds[:count]):
-        p, g, u = example(gradient, dtype, rows=3 + k, width=20 + 5 * k)
-        examples.append([t.reshape(3 + k, 5, -1) for t in (p, g, u)])
-        results.append(expected(p, g, u, kind).view(3 + k, 5, -1))
-    if count > 1:  # one that is left alone
-        vector = torch.randn(3, 9, dtype=dtype)
-        examples.insert(1, [*vector])
-        results.insert(1, vector[0] * (1 - C['shrink']))
-    params, grads, steps = (list(column) for column in zip(*examples))
-    space = pr.ProjectionSpace(params)
-    assert len(space.parts) == min(count, 2)
-
-    def write_step(part):
-        torch._foreach_copy_(part.work, part.of(steps))
-
-    for _ in range(2):  # a space is used again
-        found = [p.clone() for p in params]
-        pr.project_grouped_(space, found, grads, write_step, C, SETTINGS)
-        for weights, result in zip(found, results):
-            torch.testing.assert_close(weights, result)
+    columns, results = [], []
+    for k, (gradient, kind) in enumerate((list(CASES.items()) * 2)[:count]):
+        p, u, g = torch.randn(3, 3 + k, 60, dtype=dtype)
+        g = gradient(p, g)
+        results.append(expected(p, g, u, kind))
+        form = torch.channels_last if k % 2 else torch.contiguous_format
+        kernels = [t.reshape(3 + k, 5, 4, 3).contiguous(memory_format=form) for t in (p, g, u)]
+        columns.append(kernels)
+    factors = row_factors(*(list(column) for column in zip(*columns)), C, S)
+    for found, result, (p, _, _) in zip(factors, results, columns):
+        torch.testing.assert_close(found.flatten(), result.to(dtype))
+        assert (p * found).shape == p.shape
 
 
-def test_vectors_are_left_alone():
-    assert pr.find_one(torch.ones(3), torch.zeros(3), SETTINGS) is None
+def test_a_row_of_zeros_without_eps_is_not_projected():
+    p, g, u = torch.randn(3, 2, 4, dtype=torch.float64)
+    p[0] = 0
+    (factors,) = row_factors([p], [g], [u], C, S | {'eps': 0.0})
+    assert factors.flatten().tolist() == [1 - C['shrink']] * 2
