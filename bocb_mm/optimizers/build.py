@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bocb_mm.errors import unknown_name
-from bocb_mm.optimizers.catalog import SPECS
+from bocb_mm.optimizers.catalog import specs
 from bocb_mm.optimizers.spec import CATEGORIES, OptimizerSpec
 
 
@@ -31,7 +31,7 @@ def list_optimizers(filter: str = '*', category: str | None = None) -> list[str]
         raise unknown_name('category', category, CATEGORIES, f'one of {", ".join(CATEGORIES)}')
     return [
         spec.name
-        for spec in SPECS
+        for spec in specs()
         if fnmatch.fnmatch(spec.name.lower(), filter.lower())
         and (category is None or spec.category == category.lower())
     ]
@@ -47,7 +47,7 @@ def get_spec(name: str) -> OptimizerSpec:
         >>> get_spec('adamw').name
         'AdamW'
     """
-    for spec in SPECS:
+    for spec in specs():
         if spec.name.lower() == name.lower():
             return spec
     hint = 'python -m bocb_mm.optimizers lists them'
@@ -83,7 +83,7 @@ def catalog_table() -> str:
         '| CIFAR-100 | RetinaNet | pose |',
         '|---|---|---|---|---|---|---|---|',
     ]
-    for spec in SPECS:
+    for spec in specs():
         cells = [spec.name, spec.category, spec.decay, spec.implementation, spec.paper]
         for task in ('classification', 'detection', 'pose'):
             start = spec.default(task)

@@ -1,5 +1,6 @@
 """The catalog: rows, defaults, grids, lookups, strictness, registration, the other libraries."""
 
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 import bocb_mm.optimizers as optimizers
+from bocb_mm import facts
 from bocb_mm.errors import UserError
-from bocb_mm.optimizers.catalog import SPECS
+from bocb_mm.optimizers.catalog import specs
 from bocb_mm.optimizers.libraries import REFUSED, pytorch_optimizer, timm_optimizer
 from bocb_mm.optimizers.spec import DECAYS, TASKS
+
+from . import signum
 
 PAPER = {  # Table 1 and section 2.2
     'a': ['SGD', 'SGDP', 'LION'],
@@ -24,6 +28,7 @@ PAPER = {  # Table 1 and section 2.2
 }
 CELLS = [('classification', r) for r in optimizers.RECIPES if r not in TASKS]
 CELLS += [('classification', None), ('detection', None), ('pose', None)]
+SPECS = specs()
 ROWS = pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.name)
 
 
@@ -48,6 +53,7 @@ def test_row_is_complete(spec):
     for key, value in spec.fixed.items():
         assert arguments[key].default == value, f'{key}: the class has another default'
     assert set(spec.sourced) <= set(optimizers.RECIPES)
+    assert getattr(spec.cls, 'elementwise', True) == spec.elementwise
 
 
 @ROWS
@@ -90,6 +96,12 @@ def test_sourced_defaults(name, recipe):
     task, recipe_or_none = (recipe, None) if recipe in TASKS else ('classification', recipe)
     start = optimizers.get_spec(name).default(task, recipe_or_none)
     assert (start.lr, start.weight_decay, start.sourced) == (*SOURCED[name, recipe], True)
+
+
+@pytest.mark.parametrize(('task', 'recipe'), CELLS)
+def test_adabound_ends_at_the_rate_of_sgd(task, recipe):
+    expected = optimizers.get_spec('SGD').defaults_for(task, recipe)['lr']
+    assert optimizers.get_spec('AdaBound').defaults_for(task, recipe)['final_lr'] == expected
 
 
 def test_wrong_names_are_named():
@@ -137,6 +149,35 @@ def test_any_text_is_a_name_or_a_clear_error(text):
 def test_table_has_every_row():
     table = optimizers.catalog_table()
     assert all(f'| {spec.name} |' in table for spec in SPECS)
+
+
+@pytest.fixture
+def signum_row(monkeypatch):
+    """A 21st optimizer: its module, a row of facts, and a row of the tests' table (there)."""
+    row = dataclasses.replace(
+        facts.OPTIMIZERS['LION'], name='Signum', in_paper=False, cls=f'{signum.__name__}.Signum'
+    )
+    monkeypatch.setitem(facts.OPTIMIZERS, 'Signum', row)
+
+
+def test_a_21st_optimizer_is_listed_built_and_documented(signum_row):
+    assert optimizers.list_optimizers('sig*') == ['Signum']
+    assert optimizers.list_optimizers()[:20] == [n for names in PAPER.values() for n in names]
+    assert '| Signum |' in optimizers.catalog_table()
+    assert 'Signum' in dir(optimizers)
+    settings = optimizers.get_spec('signum').defaults_for('detection')
+    for mode in ({}, {'foreach': True}, {'compile': True}):
+        p = nn.Parameter(torch.ones(3))
+        p.grad = torch.tensor([2.0, -3.0, 0.0])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, 'compile', lambda f, **_: f)
+            settings |= {'lr': 0.5, 'weight_decay': 0.0}
+            optimizer = optimizers.build_optimizer('SIGNUM', [p], **settings, **mode)
+            optimizer.step()
+        assert p.tolist() == [0.5, 1.5, 1.0]
+        assert type(optimizer) is optimizers.Signum
+    with pytest.raises(UserError, match='did you mean betas'):
+        optimizers.Signum([p], beta=0.9)
 
 
 def test_plain_pytorch_is_enough(root):
