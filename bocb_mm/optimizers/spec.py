@@ -90,6 +90,8 @@ class OptimizerSpec:
     def defaults_for(self, task: str, recipe: str | None = None) -> dict[str, Any]:
         """Arguments to build the optimizer with: ``lr``, ``weight_decay`` and the fixed settings.
 
+        A ``final_lr``, which AdaBound closes in on, is the rate of SGD under the recipe.
+
         Args:
             task: ``'classification'``, ``'detection'`` or ``'pose'``.
             recipe: For classification, a name in :data:`RECIPES`.
@@ -100,7 +102,10 @@ class OptimizerSpec:
             {'lr': 0.01, 'weight_decay': 0.0001, 'momentum': 0.9}
         """
         start = self.default(task, recipe)
-        return {'lr': start.lr, 'weight_decay': start.weight_decay, **self.fixed, **start.extra}
+        settings = {'lr': start.lr, 'weight_decay': start.weight_decay, **self.fixed}
+        if 'final_lr' in settings:
+            settings['final_lr'] = RECIPES[_recipe_key(task, recipe)].sgd_lr
+        return {**settings, **start.extra}
 
     def search_grid(
         self, task: str, recipe: str | None = None, n: int = 5
