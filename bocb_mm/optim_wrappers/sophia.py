@@ -104,7 +104,8 @@ class _HessianPasses(OptimWrapper):
                 for p, gradient in zip(parameters, training):
                     p.grad = None if gradient is None else gradient * inverse
             self._say(kind, batch)
-            if all(bool(p.grad.isfinite().all()) for p in parameters if p.grad is not None):
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            if bool(torch.nn.utils.get_total_norm(gradients, math.inf).isfinite()):
                 self.optimizer.update_hessian(batch_size=batch)
                 self.hessian_updates += 1
         finally:
