@@ -1,11 +1,10 @@
-"""Time, dispatches and memory of an optimizer step, ours beside those of the libraries.
+"""Time, kernels and memory of an optimizer step, ours beside those of the libraries.
 
 Usage::
 
     python tools/benchmarks/optimizer_step.py                # writes docs/optimizers_benchmark.md
     python tools/benchmarks/optimizer_step.py --only LARS LAMB --rounds 5 --out /dev/stdout
     python tools/benchmarks/optimizer_step.py --compile --only LION --out /dev/stdout   # minutes
-    python tools/benchmarks/optimizer_step.py --orthogonal --only SGDP AdamP --out /dev/stdout
 
 All contestants of one optimizer and fused AdamW take turns in random order, so that a busy machine
 slows them alike: compare ratios. A compiled step has a process of its own, as in a training.
@@ -78,8 +77,8 @@ OTHER = {
 }
 
 
-class Dispatches(TorchDispatchMode):
-    """Counts ATen dispatches that touch a tensor of more than one element, views included."""
+class Kernels(TorchDispatchMode):
+    """Counts operations on more than one element, without those that make a view only."""
 
     count = 0
 
@@ -88,8 +87,10 @@ class Dispatches(TorchDispatchMode):
     ) -> Any:
         """Count and pass on."""
         out = function(*args, **(kwargs or {}))
+        aliases = [a.alias_info for a in function._schema.returns]
+        view = any(a is not None and not a.is_write for a in aliases)
         leaves = tree_leaves((args, kwargs, out))
-        self.count += any(_is_tensor(t) and t.numel() > 1 for t in leaves)
+        self.count += not view and any(_is_tensor(t) and t.numel() > 1 for t in leaves)
         return out
 
 
@@ -108,19 +109,12 @@ def shapes_of(model: str) -> list[torch.Size]:
     return [p.shape for p in network.parameters()]
 
 
-def make_parameters(shapes: list[torch.Size], orthogonal: bool) -> list[torch.nn.Parameter]:
-    """Random parameters with random gradients.
-
-    With ``orthogonal``, those of matrices and kernels are orthogonal to each row of the weights, as
-    a normalisation behind the layer makes them: SGDP and AdamP project these.
-    """
+def make_parameters(shapes: list[torch.Size]) -> list[torch.nn.Parameter]:
+    """Random parameters with random gradients."""
     torch.manual_seed(0)
     parameters = [torch.nn.Parameter(torch.randn(s) * 0.05) for s in shapes]
     for p in parameters:
         p.grad = torch.randn_like(p) * 0.01
-        if orthogonal and p.dim() > 1:
-            w, g = p.detach().flatten(1), p.grad.view(len(p), -1)
-            g -= (g * w).sum(1, keepdim=True) / w.square().sum(1, keepdim=True) * w
     return parameters
 
 
@@ -209,9 +203,9 @@ def measure(
     steps = {'AdamW fused': fused.step} | {k: v.step for k, v in built.items()}
     row['ms'] = times(steps, rounds, threads)
     for label in built:
-        with Dispatches() as counter:
+        with Kernels() as counter:
             built[label].step()
-        row[f'dispatches {label}'] = counter.count
+        row[f'kernels {label}'] = counter.count
     for label, build in contestants(name).items():
         if label.startswith('ours'):
             row[label.replace('ours', 'memory')] = peak_extra(build, parameters) / size
@@ -233,11 +227,11 @@ def measure_compiled(
 
 
 def measure_one(
-    name: str, model: str, rounds: int, threads: list[int], compiled: bool, orthogonal: bool
+    name: str, model: str, rounds: int, threads: list[int], compiled: bool
 ) -> dict[str, Any]:
     """Everything about one optimizer on the parameters of ``model``, or its compiled step."""
     warnings.simplefilter('ignore')
-    parameters = make_parameters(shapes_of(model), orthogonal)
+    parameters = make_parameters(shapes_of(model))
     return (measure_compiled if compiled else measure)(name, parameters, rounds, threads)
 
 
@@ -280,8 +274,8 @@ def table(rows: list[dict[str, Any]], threads: int) -> str:
         for label in head[1 : len(PEERS) + 3]:
             best = min(both, key=both.__getitem__) if both and label in both else label
             text = f'{ms[best]:.1f}' if best in ms else ''
-            if f'dispatches {label}' in row:
-                text += f' / {row[f"dispatches {label}"]}'
+            if f'kernels {label}' in row:
+                text += f' / {row[f"kernels {label}"]}'
             cells.append(text)
         cells.append(f'{ms["ours"] / min(rivals):.2f}' if rivals else 'no peer')
         cells.append(f'{ms["ours"] / ms["AdamW fused"]:.2f}')
@@ -309,14 +303,14 @@ NOTES = '<!-- written by hand from here on -->'
 def page(tables: dict[str, str], rounds: int, old: Path) -> str:
     """The page for the docs; what stands below :data:`NOTES` in the old one is kept."""
     parts = [
-        '# Time, dispatches and memory of an optimizer step',
+        '# Time, kernels and memory of an optimizer step',
         f'Written by `tools/benchmarks/optimizer_step.py` (torch {torch.__version__}, timm '
         f'{version("timm")}, pytorch_optimizer {version("pytorch_optimizer")}, '
         f'medians of {rounds} rounds in which all contestants take turns in random order, '
-        f'load average at its end {os.getloadavg()[0]:.1f}). Cells: ms / ATen dispatches that '
-        'touch a tensor of more than one element, views included. `ours` is the '
+        f'load average at its end {os.getloadavg()[0]:.1f}). Cells: ms / operations '
+        'on more than one element, without views. `ours` is the '
         "device's default. `pytorch_optimizer`: the "
-        'faster of its two ways, dispatches of its default. Memory: the most beyond the state in '
+        'faster of its two modes, operations of its default. Memory: the most beyond the state in '
         'three steps, what is kept between them included, in sizes of the parameters.',
     ]
     for title, text in tables.items():
@@ -334,23 +328,17 @@ def main() -> None:
     parser.add_argument('--models', nargs='+', default=['ResNet-50', 'DeiT-S'])
     parser.add_argument('--rounds', type=int, default=11)
     parser.add_argument('--threads', type=int, nargs='+', default=[torch.get_num_threads()])
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument(
+    parser.add_argument(
         '--compile', action='store_true', help='compile=True beside fused AdamW instead (minutes)'
     )
-    instead.add_argument(
-        '--orthogonal', action='store_true', help='gradients as behind normalisations'
-    )
     args = parser.parse_args()
-    if args.orthogonal:
-        SETTINGS['lr'] = 1e-9  # what a step adds along the gradients would end it
     names = [optimizers.get_spec(n).name for n in args.only or optimizers.list_optimizers()]
     run, as_table = (alone, compiled_table) if args.compile else (measure_one, table)
     tables = {}
     for model in args.models:
         rows = []
         for name in names:
-            rows.append(run(name, model, args.rounds, args.threads, args.compile, args.orthogonal))
+            rows.append(run(name, model, args.rounds, args.threads, args.compile))
             for count, ms in rows[-1]['ms'].items():
                 print(model, name, count, {k: round(v, 1) for k, v in ms.items()}, flush=True)
         for count in args.threads:
