@@ -37,8 +37,7 @@ class AdaBelief(MultiTensorOptimizer):
         betas: Decay rates of the moments.
         eps: See above.
         weight_decay: Decoupled.
-        foreach: ``None`` chooses by device.
-        compile: Compile the step.
+        foreach, compile: Execution mode, see :mod:`.base`.
 
     Example:
         >>> p = torch.nn.Parameter(torch.ones(1)); p.grad = torch.ones(1)
@@ -48,28 +47,8 @@ class AdaBelief(MultiTensorOptimizer):
     Source: Zhuang et al., NeurIPS 2020, Algorithm 2.
     """
 
+    defaults = {'lr': 1e-3, 'betas': (0.9, 0.999), 'eps': 1e-8, 'weight_decay': 0.0}
     state_names = ('exp_avg', 'exp_avg_var')
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            foreach=foreach,
-            compile=compile,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-        )
 
     @staticmethod
     def coefficients(group: dict[str, Any], step: int) -> Scalars:

@@ -48,8 +48,7 @@ class AdaBound(MultiTensorOptimizer):
         weight_decay: Decoupled as in Table A2 of the BOCB paper.
         decoupled_weight_decay: False adds the decay to the gradient, as AdaBound's authors do.
         base_lr: ``None`` takes each group's ``lr``.
-        foreach: ``None`` chooses by device.
-        compile: Compile the step.
+        foreach, compile: Execution mode, see :mod:`.base`.
 
     Example:
         >>> p = torch.nn.Parameter(torch.ones(1)); p.grad = torch.ones(1)
@@ -59,37 +58,18 @@ class AdaBound(MultiTensorOptimizer):
     Source: Luo et al., ICLR 2019, Algorithm 2.
     """
 
+    defaults = {
+        'lr': 1e-3,
+        'betas': (0.9, 0.999),
+        'final_lr': 0.1,
+        'gamma': 1e-3,
+        'eps': 1e-8,
+        'weight_decay': 0.0,
+        'decoupled_weight_decay': True,
+        'base_lr': None,
+    }
     state_names = ('exp_avg', 'exp_avg_sq')
     ranges = {'final_lr': (0.0, math.inf)}
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        final_lr: float = 0.1,
-        gamma: float = 1e-3,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        decoupled_weight_decay: bool = True,
-        base_lr: float | None = None,
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            foreach=foreach,
-            compile=compile,
-            lr=lr,
-            betas=betas,
-            final_lr=final_lr,
-            gamma=gamma,
-            eps=eps,
-            weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            base_lr=base_lr,
-        )
 
     @classmethod
     def check(cls, group: Mapping[str, Any]) -> None:

@@ -41,8 +41,7 @@ class AdaFactor(MultiTensorOptimizer):
         clip_threshold: Largest root mean square of an update.
         weight_decay: Decoupled.
         scale_parameter: Multiply the rate with the root mean square of the parameter.
-        foreach: ``None`` chooses by device.
-        compile: Compile the step.
+        foreach, compile: Execution mode, see :mod:`.base`.
 
     Example:
         >>> p = torch.nn.Parameter(torch.ones(1, 1)); p.grad = torch.ones(1, 1)
@@ -52,37 +51,18 @@ class AdaFactor(MultiTensorOptimizer):
     Source: Shazeer & Stern, ICML 2018, Algorithm 4.
     """
 
+    defaults = {
+        'lr': 1e-3,
+        'beta1': None,
+        'decay_rate': -0.8,
+        'eps1': 1e-30,
+        'eps2': 1e-3,
+        'clip_threshold': 1.0,
+        'weight_decay': 0.0,
+        'scale_parameter': False,
+    }
     elementwise = False
     ranges = {'eps1': (0.0, math.inf), 'eps2': (0.0, math.inf)}
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        beta1: float | None = None,
-        decay_rate: float = -0.8,
-        eps1: float = 1e-30,
-        eps2: float = 1e-3,
-        clip_threshold: float = 1.0,
-        weight_decay: float = 0.0,
-        scale_parameter: bool = False,
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            foreach=foreach,
-            compile=compile,
-            lr=lr,
-            beta1=beta1,
-            decay_rate=decay_rate,
-            eps1=eps1,
-            eps2=eps2,
-            clip_threshold=clip_threshold,
-            weight_decay=weight_decay,
-            scale_parameter=scale_parameter,
-        )
 
     @classmethod
     def check(cls, group: Mapping[str, Any]) -> None:

@@ -24,8 +24,7 @@ class AdamP(MultiTensorOptimizer):
         weight_decay: Decoupled.
         delta: Threshold of the cosine.
         wd_ratio: Share of the decay that acts on projected weights.
-        foreach: ``None`` chooses by device.
-        compile: Compile the step.
+        foreach, compile: Execution mode, see :mod:`.base`.
 
     Example:
         >>> import torch
@@ -36,33 +35,16 @@ class AdamP(MultiTensorOptimizer):
     Source: Heo et al., ICLR 2021, Algorithm 2.
     """
 
+    defaults = {
+        'lr': 1e-3,
+        'betas': (0.9, 0.999),
+        'eps': 1e-8,
+        'weight_decay': 0.0,
+        'delta': 0.1,
+        'wd_ratio': 0.1,
+    }
     elementwise = False
     state_names = ('exp_avg', 'exp_avg_sq')
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        delta: float = 0.1,
-        wd_ratio: float = 0.1,
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            foreach=foreach,
-            compile=compile,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            delta=delta,
-            wd_ratio=wd_ratio,
-        )
 
     @classmethod
     def check(cls, group: Mapping[str, Any]) -> None:

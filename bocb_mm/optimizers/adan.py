@@ -37,8 +37,7 @@ class Adan(MultiTensorOptimizer):
         weight_decay: Decoupled, by the proximal form.
         max_grad_norm: Clip the global gradient norm to this inside the step; 0 does not clip.
         no_prox: Decay as AdamW does.
-        foreach: ``None`` chooses by device.
-        compile: Compile the step.
+        foreach, compile: Execution mode, see :mod:`.base`.
 
     Example:
         >>> p = torch.nn.Parameter(torch.ones(1)); p.grad = torch.ones(1)
@@ -49,33 +48,16 @@ class Adan(MultiTensorOptimizer):
     (sail-sg/Adan).
     """
 
+    defaults = {
+        'lr': 1e-3,
+        'betas': (0.98, 0.92, 0.99),
+        'eps': 1e-8,
+        'weight_decay': 0.0,
+        'max_grad_norm': 0.0,
+        'no_prox': False,
+    }
     state_names = ('exp_avg', 'exp_avg_diff', 'exp_avg_sq', 'previous_grad')
     ranges = {'max_grad_norm': (0.0, math.inf)}
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        max_grad_norm: float = 0.0,
-        no_prox: bool = False,
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            foreach=foreach,
-            compile=compile,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            max_grad_norm=max_grad_norm,
-            no_prox=no_prox,
-        )
 
     @staticmethod
     def coefficients(group: dict[str, Any], step: int) -> Scalars:

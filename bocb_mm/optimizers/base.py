@@ -18,8 +18,10 @@ parameter without gradient or without elements is left alone.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
+from inspect import Parameter, Signature
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -38,6 +40,14 @@ BLOCK = 384 * 1024
 and DeiT-S (32 MB cache, 1 and 2 threads): smaller ones cost more calls than the cache saves."""
 
 
+MODES = {'foreach': None, 'compile': False}
+"""Arguments that choose the execution mode, with their defaults."""
+
+
+def _parameter(name: str, default: Any, kind: Any = Parameter.POSITIONAL_OR_KEYWORD) -> Parameter:
+    return Parameter(name, kind, default=default)
+
+
 class Call(NamedTuple):
     """Arguments of one call of :meth:`MultiTensorOptimizer.update`."""
 
@@ -49,32 +59,45 @@ class Call(NamedTuple):
 
 
 class MultiTensorOptimizer(StrictOptimizer, torch.optim.Optimizer):
-    """Base class. A subclass is its defaults, the names of its state, and :meth:`update`.
+    """Base class. A subclass has :attr:`defaults`, :attr:`state_names` and :meth:`update`.
 
     Args:
         params: Parameters or groups, as for any torch optimizer.
         foreach: ``None`` chooses by device.
         compile: Compile the formula; excludes ``foreach``.
-        **defaults: Settings of a group.
+
+    The others are the subclass's :attr:`defaults`.
 
     Raises:
         SettingError: A setting out of range, ``foreach=True`` with ``compile=True``, a complex
             parameter, or a shard of one where the formula needs it whole.
     """
 
-    elementwise = True
-    """Whether an element is updated from its own gradients alone."""
+    defaults: dict[str, Any]
+    """Arguments beside ``params``, ``foreach`` and ``compile``: settings of a group."""
 
     state_names: tuple[str, ...] = ()
     """State tensors of the shape of the parameter, which start at 0."""
 
-    def __init__(
-        self, params: Any, *, foreach: bool | None, compile: bool, **defaults: Any
-    ) -> None:
-        if foreach and compile:
+    elementwise = True
+    """Whether an element is updated from its own gradients alone."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make the signature of the defaults."""
+        super().__init_subclass__(**kwargs)
+        settings = [_parameter(name, default) for name, default in cls.defaults.items()]
+        modes = [_parameter(n, d, Parameter.KEYWORD_ONLY) for n, d in MODES.items()]
+        arguments = [_parameter('params', Parameter.empty), *settings, *modes]
+        cls.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        bound = inspect.signature(type(self)).bind(*args, **kwargs)
+        bound.apply_defaults()
+        settings = bound.arguments
+        self.foreach, self.compile = settings.pop('foreach'), settings.pop('compile')
+        if self.foreach and self.compile:
             raise SettingError('foreach=True with compile=True: choose one of them')
-        self.foreach, self.compile = foreach, compile
-        super().__init__(params, defaults)
+        super().__init__(settings.pop('params'), settings)
 
     @staticmethod
     def coefficients(group: dict[str, Any], step: int) -> Scalars:
@@ -108,7 +131,8 @@ class MultiTensorOptimizer(StrictOptimizer, torch.optim.Optimizer):
         """See the mixin: what :meth:`init_state` makes, and the step count."""
         return {'step': 0, **self.init_state(p, group)}
 
-    def kind(self, p: Tensor, group: dict[str, Any]) -> Any:
+    @staticmethod
+    def kind(p: Tensor, group: dict[str, Any]) -> Any:
         """What sets parameters of one group apart for the formula, hashable."""
         return None
 

@@ -6,11 +6,10 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors, add_scaled_
 from bocb_mm.optimizers.moments import adam_coefficients, adam_direction
-from bocb_mm.optimizers.reductions import clipped, norms, per_tensor
+from bocb_mm.optimizers.reductions import clipped, decayed_and_adapted, norms, per_tensor
 
 
 class LAMB(MultiTensorOptimizer):
@@ -32,8 +31,7 @@ class LAMB(MultiTensorOptimizer):
         trust_clip: Ratio at most 1 (LAMBC).
         adapt: Whether the trust ratio applies; meant to be set by group.
         exclude_1d: See above.
-        foreach: ``None`` chooses by device.
-        compile: Compile the step.
+        foreach, compile: Execution mode, see :mod:`.base`.
 
     Example:
         >>> p = torch.nn.Parameter(torch.full((1, 1), 2.0)); p.grad = torch.ones(1, 1)
@@ -43,43 +41,20 @@ class LAMB(MultiTensorOptimizer):
     Source: You et al., Large batch optimization for deep learning, ICLR 2020, Algorithm 2.
     """
 
+    defaults = {
+        'lr': 1e-3,
+        'betas': (0.9, 0.999),
+        'eps': 1e-6,
+        'weight_decay': 0.0,
+        'max_grad_norm': 1.0,
+        'trust_clip': False,
+        'adapt': True,
+        'exclude_1d': True,
+    }
     elementwise = False
+    kind = staticmethod(decayed_and_adapted)
     state_names = ('exp_avg', 'exp_avg_sq')
     ranges = {'max_grad_norm': (0.0, math.inf)}
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
-        max_grad_norm: float = 1.0,
-        trust_clip: bool = False,
-        adapt: bool = True,
-        exclude_1d: bool = True,
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            foreach=foreach,
-            compile=compile,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            max_grad_norm=max_grad_norm,
-            trust_clip=trust_clip,
-            adapt=adapt,
-            exclude_1d=exclude_1d,
-        )
-
-    def kind(self, p: Tensor, group: dict[str, Any]) -> tuple[bool, bool]:
-        """Whether it is decayed, whether it is adapted."""
-        excluded = group['exclude_1d'] and p.dim() <= 1
-        return not excluded, group['adapt'] and not excluded
 
     @staticmethod
     def coefficients(group: dict[str, Any], step: int) -> Scalars:

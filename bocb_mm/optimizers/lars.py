@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bocb_mm.optimizers.base import (
     MultiTensorOptimizer,
@@ -15,7 +14,7 @@ from bocb_mm.optimizers.base import (
     Tensors,
     add_scaled_,
 )
-from bocb_mm.optimizers.reductions import norms, per_tensor
+from bocb_mm.optimizers.reductions import decayed_and_adapted, norms, per_tensor
 from bocb_mm.optimizers.strict import require
 
 
@@ -47,8 +46,7 @@ class LARS(MultiTensorOptimizer):
             base of the paper's authors (openmixup); whether the paper's rows were made so is not
             known.
         exclude_1d: See above.
-        foreach: ``None`` chooses by device.
-        compile: Compile the step.
+        foreach, compile: Execution mode, see :mod:`.base`.
 
     Example:
         >>> p = torch.nn.Parameter(torch.full((1, 1), 2.0)); p.grad = torch.ones(1, 1)
@@ -59,38 +57,20 @@ class LARS(MultiTensorOptimizer):
     1.
     """
 
+    defaults = {
+        'lr': 1.0,
+        'momentum': 0.9,
+        'weight_decay': 0.0,
+        'trust_coefficient': 0.001,
+        'eps': 1e-8,
+        'nesterov': False,
+        'adapt': True,
+        'exclude_1d': True,
+    }
     elementwise = False
+    kind = staticmethod(decayed_and_adapted)
     state_names = ('momentum_buffer',)
     ranges = {'momentum': (0.0, 1.0)}
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1.0,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        trust_coefficient: float = 0.001,
-        eps: float = 1e-8,
-        nesterov: bool = False,
-        adapt: bool = True,
-        exclude_1d: bool = True,
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            foreach=foreach,
-            compile=compile,
-            lr=lr,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            trust_coefficient=trust_coefficient,
-            eps=eps,
-            nesterov=nesterov,
-            adapt=adapt,
-            exclude_1d=exclude_1d,
-        )
 
     @classmethod
     def check(cls, group: Mapping[str, Any]) -> None:
@@ -100,11 +80,6 @@ class LARS(MultiTensorOptimizer):
         require(trust > 0, 'trust_coefficient', trust, 'a number above 0')
         good = group['momentum'] > 0 or not group['nesterov']
         require(good, 'momentum', group['momentum'], 'above 0 with nesterov=True')
-
-    def kind(self, p: Tensor, group: dict[str, Any]) -> tuple[bool, bool]:
-        """Whether it is decayed, whether it is adapted."""
-        excluded = group['exclude_1d'] and p.dim() <= 1
-        return not excluded, group['adapt'] and not excluded
 
     @staticmethod
     def coefficients(group: dict[str, Any], step: int) -> Scalars:

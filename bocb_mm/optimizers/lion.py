@@ -21,8 +21,7 @@ class LION(MultiTensorOptimizer):
         lr: Learning rate.
         betas: Interpolation of the update, decay of the momentum.
         weight_decay: Decoupled.
-        foreach: ``None`` chooses by device.
-        compile: Compile the step.
+        foreach, compile: Execution mode, see :mod:`.base`.
 
     Example:
         >>> p = torch.nn.Parameter(torch.ones(1)); p.grad = torch.ones(1)
@@ -32,20 +31,8 @@ class LION(MultiTensorOptimizer):
     Source: Chen et al., Symbolic discovery of optimization algorithms, NeurIPS 2023, Algorithm 2.
     """
 
+    defaults = {'lr': 1e-4, 'betas': (0.9, 0.99), 'weight_decay': 0.0}
     state_names = ('exp_avg',)
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-4,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        settings = {'lr': lr, 'betas': betas, 'weight_decay': weight_decay}
-        super().__init__(params, foreach=foreach, compile=compile, **settings)
 
     @staticmethod
     def coefficients(group: dict[str, Any], step: int) -> Scalars:

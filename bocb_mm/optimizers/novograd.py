@@ -30,8 +30,7 @@ class NovoGrad(MultiTensorOptimizer):
         eps: Added to the denominator.
         weight_decay: Decoupled from the statistics, see above.
         grad_averaging: Multiply what enters the momentum by ``1 - b1``.
-        foreach: ``None`` chooses by device.
-        compile: Compile the step.
+        foreach, compile: Execution mode, see :mod:`.base`.
 
     Example:
         >>> p = torch.nn.Parameter(torch.ones(1)); p.grad = torch.full((1,), 7.0)
@@ -41,30 +40,14 @@ class NovoGrad(MultiTensorOptimizer):
     Source: Ginsburg et al., arXiv 1905.11286, Algorithm 1.
     """
 
+    defaults = {
+        'lr': 1e-2,
+        'betas': (0.95, 0.98),
+        'eps': 1e-8,
+        'weight_decay': 0.0,
+        'grad_averaging': False,
+    }
     elementwise = False
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-2,
-        betas: tuple[float, float] = (0.95, 0.98),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        grad_averaging: bool = False,
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            foreach=foreach,
-            compile=compile,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            grad_averaging=grad_averaging,
-        )
 
     def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
         """``exp_avg``: momentum, ``exp_avg_sq``: second moment of the layer, 0-dim."""

@@ -15,6 +15,12 @@ def norms(tensors: list[Tensor]) -> Tensor:
     return torch.stack([n.to(found[0].device) for n in found])
 
 
+def decayed_and_adapted(p: Tensor, group: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether a parameter of LARS or LAMB is decayed, whether it has a trust ratio."""
+    excluded = group['exclude_1d'] and p.dim() <= 1
+    return not excluded, group['adapt'] and not excluded
+
+
 def per_tensor(numbers: Any, like: list[Tensor]) -> Any:
     """Numbers of shape (tensors,) as 0-dim tensors in the dtype of ``like``; a number as it is."""
     if not isinstance(numbers, Tensor) or not numbers.dim():

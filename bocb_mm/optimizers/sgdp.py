@@ -33,8 +33,7 @@ class SGDP(MultiTensorOptimizer):
         eps: Added to the norms.
         delta: Threshold of the cosine.
         wd_ratio: Share of the decay that acts on projected weights.
-        foreach: ``None`` chooses by device.
-        compile: Compile the step.
+        foreach, compile: Execution mode, see :mod:`.base`.
 
     Example:
         >>> p = torch.nn.Parameter(torch.tensor([[1.0, 0.0]])); p.grad = torch.tensor([[0.0, 1.0]])
@@ -44,38 +43,19 @@ class SGDP(MultiTensorOptimizer):
     Source: Heo et al., ICLR 2021, Algorithm 1.
     """
 
+    defaults = {
+        'lr': 0.1,
+        'momentum': 0.9,
+        'dampening': 0.0,
+        'weight_decay': 0.0,
+        'nesterov': False,
+        'eps': 1e-8,
+        'delta': 0.1,
+        'wd_ratio': 0.1,
+    }
     elementwise = False
     state_names = ('momentum_buffer',)
     ranges = {'momentum': (0.0, 1.0)}
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 0.1,
-        momentum: float = 0.9,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        eps: float = 1e-8,
-        delta: float = 0.1,
-        wd_ratio: float = 0.1,
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            foreach=foreach,
-            compile=compile,
-            lr=lr,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            nesterov=nesterov,
-            eps=eps,
-            delta=delta,
-            wd_ratio=wd_ratio,
-        )
 
     @classmethod
     def check(cls, group: Mapping[str, Any]) -> None:

@@ -48,8 +48,8 @@ class Sophia(MultiTensorOptimizer):
         hessian: ``'gnb'`` expects :meth:`update_hessian`. ``'none'`` keeps the Hessian at 0, so
             that every weight moves by exactly ``lr``: what happens in the code base of the paper's
             authors (openmixup), where nothing updates it.
-        foreach: ``None`` chooses by device.
-        compile: Compile the step.
+        hessian_updates: How many estimates have gone in; a group counts them.
+        foreach, compile: Execution mode, see :mod:`.base`.
 
     Example:
         >>> p = torch.nn.Parameter(torch.ones(1)); p.grad = torch.ones(1)
@@ -60,6 +60,15 @@ class Sophia(MultiTensorOptimizer):
     Source: Liu et al., Sophia, arXiv 2305.14342, Algorithms 2 and 3.
     """
 
+    defaults = {
+        'lr': 1e-4,
+        'betas': (0.965, 0.99),
+        'rho': 0.04,
+        'eps': 1e-12,
+        'weight_decay': 0.0,
+        'hessian': 'gnb',
+        'hessian_updates': 0,
+    }
     state_names = ('exp_avg', 'hessian')
     ranges = {'rho': (0.0, math.inf)}
 
@@ -67,32 +76,6 @@ class Sophia(MultiTensorOptimizer):
     """Steps without a Hessian after which the warning comes; twice the paper's k."""
 
     _warned = False
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-4,
-        betas: tuple[float, float] = (0.965, 0.99),
-        rho: float = 0.04,
-        eps: float = 1e-12,
-        weight_decay: float = 0.0,
-        hessian: str = 'gnb',
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(
-            params,
-            foreach=foreach,
-            compile=compile,
-            lr=lr,
-            betas=betas,
-            rho=rho,
-            eps=eps,
-            weight_decay=weight_decay,
-            hessian=hessian,
-            hessian_updates=0,
-        )
 
     @classmethod
     def check(cls, group: Mapping[str, Any]) -> None:

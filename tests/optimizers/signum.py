@@ -10,20 +10,8 @@ from bocb_mm.optimizers.base import MultiTensorOptimizer, add_scaled_
 class Signum(MultiTensorOptimizer):
     """``m = b1 m + (1-b1) g;  p = p (1 - lr weight_decay) - lr sign(m)``."""
 
+    defaults = {'lr': 1e-3, 'betas': (0.9, 0.99), 'weight_decay': 0.0}
     state_names = ('exp_avg',)
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
-        *,
-        foreach: bool | None = None,
-        compile: bool = False,
-    ) -> None:
-        settings = {'lr': lr, 'betas': betas, 'weight_decay': weight_decay}
-        super().__init__(params, foreach=foreach, compile=compile, **settings)
 
     @staticmethod
     def coefficients(group: Any, step: int) -> dict[str, Any]:

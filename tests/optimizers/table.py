@@ -273,6 +273,7 @@ DRAWN = {
     'scale_parameter': flag,
     'grad_averaging': flag,
     'hessian': among('gnb', 'none'),
+    'hessian_updates': among(0),
     'delta': between(0.0, 2.0),
     'wd_ratio': between(0.0, 1.0),
 }

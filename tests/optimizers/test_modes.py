@@ -271,34 +271,6 @@ def test_no_gradient_at_all_compiles_nothing(compilations):
     assert torch.equal(p, torch.ones(2))
 
 
-@pytest.mark.parametrize('mode', [{}, {'foreach': True}, {'compile': True}], ids=str)
-@ALL
-def test_a_compiled_training_step_leaves_the_optimizer_out(name, mode):
-    """As mmengine's ``compile=True`` does it, which traces the step of the optimizer too."""
-    torch._dynamo.reset()
-    x, found = torch.randn(4, 3), []
-    for compiled in (False, True):
-        torch.manual_seed(0)
-        model = nn.Linear(3, 2)
-        optimizer = optimizers.build_optimizer(name, model.parameters(), lr=1e-3, **mode)
-
-        def train_step():
-            model.zero_grad()
-            model(x).square().mean().backward()
-            optimizer.step()
-
-        with pytest.MonkeyPatch.context() as patch:
-            eager = torch.compile
-            patch.setattr(torch, 'compile', lambda f, **_: eager(f, backend='eager'))
-            step = torch.compile(train_step) if compiled else train_step
-            for _ in range(3):
-                step()
-        found.append(list(model.parameters()))
-    torch._dynamo.reset()
-    for p, q in zip(*found):
-        torch.testing.assert_close(p, q)
-
-
 def test_foreach_and_compile_exclude_each_other():
     p = nn.Parameter(torch.ones(2))
     for name in ('AdamW', 'LARS'):
