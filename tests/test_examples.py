@@ -22,3 +22,8 @@ def test_the_examples_of_a_module(name):
     module = importlib.import_module(name)
     found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)  # failures are printed
     assert not found.failed
+
+
+def test_the_docs_show_a_whole_optimizer_as_it_is():
+    shown = (PACKAGE.parent / 'docs' / 'development.md').read_text(encoding='utf-8')
+    assert (PACKAGE / 'optimizers' / 'lion.py').read_text(encoding='utf-8') in shown
