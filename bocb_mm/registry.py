@@ -67,7 +67,12 @@ def _child(name: str, parent: Registry, *locations: str) -> CatalogRegistry:
     return CatalogRegistry(name, parent=parent, scope=SCOPE, locations=list(locations))
 
 
-OPTIMIZERS = _child('optimizer', mmengine_registry.OPTIMIZERS, 'bocb_mm.optimizers.register')
+OPTIMIZERS = _child(
+    'optimizer',
+    mmengine_registry.OPTIMIZERS,
+    'bocb_mm.optimizers.register',
+    'bocb_mm.optim_wrappers.zero',
+)
 OPTIM_WRAPPERS = _child('optim wrapper', mmengine_registry.OPTIM_WRAPPERS, 'bocb_mm.optim_wrappers')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optim wrapper constructor',

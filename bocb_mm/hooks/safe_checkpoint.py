@@ -208,6 +208,7 @@ class SafeCheckpointHook(CheckpointHook):
         before = self.last_ckpt
         if not best:
             self._state.gather()
+            _gather_shares(runner)
             self.last_ckpt = str(path)
             runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         self._meta = meta
@@ -293,3 +294,10 @@ class _CutOffValidation(Hook):
         if state is not None and state.lacks_validation(runner):
             runner.logger.info('validating first: the run was ended before it could')
             runner.val_loop.run()
+
+
+def _gather_shares(runner: Runner) -> None:
+    """Bring a divided optimizer state to the process that saves; all processes take part."""
+    optimizer: Any = getattr(runner.optim_wrapper, 'optimizer', None)
+    if hasattr(optimizer, 'consolidate_state_dict'):
+        optimizer.consolidate_state_dict()

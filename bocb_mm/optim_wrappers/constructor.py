@@ -92,6 +92,8 @@ class OptimWrapperConstructor:
     def _optimizer_options(self) -> dict[str, Any] | None:
         """The optimizer's arguments and their defaults; None if its signature does not say."""
         kind = self.optimizer_cfg.get('type')
+        if kind == 'bocb_mm.ZeroRedundancyOptimizer':  # hands its arguments on
+            kind = f'bocb_mm.{self.optimizer_cfg.get("optimizer_type")}'
         if isinstance(kind, str):
             with OPTIMIZERS.switch_scope_and_registry(None) as registry:
                 kind = registry.get(kind)
