@@ -134,3 +134,17 @@ def read_bfloat16_in_mmpose() -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith('mmpose.') and getattr(module, 'to_numpy', None) is original:
             module.to_numpy = to_numpy  # type: ignore[attr-defined]
+
+
+def stay_on_cpu() -> None:
+    """Let this process train on the CPU although the machine has a GPU.
+
+    mmengine 0.10.7 asks once, when it is imported, which device there is: a forked process that
+    hides the GPUs from itself would still move its model to one.
+    """
+    import os
+
+    from mmengine.device import utils
+
+    os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
+    utils.DEVICE = 'cpu'

@@ -35,7 +35,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--resume', nargs='?', const='auto', default='', metavar='auto|PATH',
         help='go on from the newest complete checkpoint of the work directory, or from PATH',
     )  # fmt: skip
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--amp', nargs='?', const=True, default=False, choices=('bfloat16', 'float16'),
+        help='mixed precision; bfloat16 where the device has it, else float16, unless named',
+    )  # fmt: skip
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true',
+        help='scale the rate from the batch it is meant for to this one: linearly for the '
+        'relatives of SGD, by the square root for those of AdamW',
+    )  # fmt: skip
+    parser.add_argument(
+        '--metric', metavar='NAME', help='metric to judge by, as logged, e.g. coco/AP'
+    )
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     parser.add_argument(
         '--trust-checkpoint', action='store_true', help='load checkpoints that can run any code'
@@ -67,6 +78,8 @@ def main(argv: list[str] | None = None) -> int:
         launcher=args.launcher,
         trust_checkpoint=args.trust_checkpoint,
         cfg_options=edit.parse_options(args.cfg_options),
+        metric=args.metric,
+        auto_scale_lr=args.auto_scale_lr,
     )
     return train(prepare(args.config, options), options)
 

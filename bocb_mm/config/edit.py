@@ -48,13 +48,11 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     except Exception as error:  # a config is a program: it may raise anything
         kind = type(error).__name__
         raise UserError(f'config {name} cannot be read: {kind}: {error}') from error
-    for key, value in (options or {}).items():
-        try:
-            cfg.merge_from_dict({key: value})
-        except Exception as error:
-            raise UserError(
-                f'--cfg-options {key}={value}: does not fit config {name} ({error})'
-            ) from error
+    try:
+        cfg.merge_from_dict(dict(options or {}))  # at once: `_delete_` belongs to its neighbours
+    except Exception as error:
+        words = ' '.join(f'{key}={value}' for key, value in (options or {}).items())
+        raise UserError(f'--cfg-options {words}: does not fit config {name} ({error})') from error
     if not cfg.get('model') or not cfg.get('train_cfg'):
         raise UserError(
             f'config {name}: has no {"train_cfg" if cfg.get("model") else "model"}; '
@@ -198,28 +196,36 @@ def config_stem(config_path: str) -> str:
 _MIXED_PRECISION = {
     'OptimWrapper': 'bocb_mm.AmpOptimWrapper',
     'mmengine.OptimWrapper': 'bocb_mm.AmpOptimWrapper',
+    'AmpOptimWrapper': 'bocb_mm.AmpOptimWrapper',
+    'mmengine.AmpOptimWrapper': 'bocb_mm.AmpOptimWrapper',
+    'bocb_mm.AmpOptimWrapper': 'bocb_mm.AmpOptimWrapper',
+    'bocb_mm.SophiaAmpOptimWrapper': 'bocb_mm.SophiaAmpOptimWrapper',
     'bocb_mm.SophiaOptimWrapper': 'bocb_mm.SophiaAmpOptimWrapper',
 }
 
 
-def set_amp(cfg: Config, cuda: bool) -> None:
-    """Train in mixed precision: float16 with dynamic loss scale on CUDA, bfloat16 on a CPU.
+def set_amp(cfg: Config, dtype: str) -> None:
+    """Train in mixed precision.
+
+    Args:
+        cfg: Changed in place.
+        dtype: ``'bfloat16'``, which has float32's range and needs no loss scale, or ``'float16'``
+            with a dynamic one.
 
     Raises:
-        UserError: The config's wrapper is neither mmengine's OptimWrapper nor an AMP-aware one.
+        UserError: The config's wrapper is neither mmengine's OptimWrapper nor an AMP-aware one, or
+            there is no such type.
     """
+    if dtype not in ('bfloat16', 'float16'):
+        raise UserError(f'--amp {dtype}: bfloat16 or float16 is expected')
     wrapper = cfg.optim_wrapper
     kind = type_name(wrapper) or 'OptimWrapper'
-    if kind.rpartition('.')[2] in ('AmpOptimWrapper', 'SophiaAmpOptimWrapper'):
-        return
     mixed = _MIXED_PRECISION.get(kind)
     if mixed is None:
         raise UserError(f'--amp: the wrapper {kind} sets its own precision; leave --amp out')
-    wrapper['type'] = mixed
-    if cuda:
-        wrapper['loss_scale'] = 'dynamic'
-    else:
-        wrapper['dtype'] = 'bfloat16'
+    wrapper['type'], wrapper['dtype'] = mixed, dtype
+    if dtype == 'float16':
+        wrapper.setdefault('loss_scale', 'dynamic')
 
 
 # Hooks that mmengine's Runner adds by itself; None in a config takes them out.

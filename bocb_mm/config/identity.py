@@ -27,6 +27,7 @@ _NOT_HASHED = (
     'experiment_name', 'data_root', 'pretrained_command', 'headline_metric', 'lr_origin',
     'lr_source',
 )  # fmt: skip
+_NOT_HASHED_OF_LOADERS = ('pin_memory', 'persistent_workers', 'collate_fn')  # by the machine
 # Arguments of a backbone that do not make it another network.
 _NOT_ARCHITECTURE = (
     'type', 'init_cfg', 'pretrained', 'frozen_stages', 'norm_eval', 'out_indices', 'with_cp',
@@ -81,7 +82,11 @@ def identity(cfg: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 def hash_of(cfg: Any) -> str:
     """Hash of what a config trains, the same on every machine and for every seed."""
     plain = cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg)
-    return config_hash({k: v for k, v in plain.items() if k not in _NOT_HASHED})
+    hashed = {k: v for k, v in plain.items() if k not in _NOT_HASHED}
+    for name, value in hashed.items():
+        if name.endswith('_dataloader') and isinstance(value, Mapping):
+            hashed[name] = {k: v for k, v in value.items() if k not in _NOT_HASHED_OF_LOADERS}
+    return config_hash(hashed)
 
 
 def _optimizer(cfg: Mapping[str, Any]) -> Mapping[str, Any]:

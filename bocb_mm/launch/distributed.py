@@ -48,15 +48,29 @@ def setup_distributed(cfg: Config, launcher: str) -> None:
     cfg.model_wrapper_cfg = wrapper
 
 
+_VARIABLES = {
+    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+}
+
+
+def number_of_processes(launcher: str) -> int:
+    """How many processes train together, as the launcher's variables say.
+
+    Example:
+        >>> number_of_processes('none')
+        1
+    """
+    name = _VARIABLES[launcher][1] if launcher in _VARIABLES else ''
+    size = os.environ.get(name, '1')
+    return int(size) if size.isdigit() else 1
+
+
 def _init_gloo(launcher: str) -> None:
     """Join the gloo group the launcher's environment variables describe."""
-    names = {
-        'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
-        'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
-        'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
-    }[launcher]
     try:
-        rank, size, local = (int(os.environ[name]) for name in names)
+        rank, size, local = (int(os.environ[name]) for name in _VARIABLES[launcher])
     except KeyError as error:
         raise UserError(
             f'--launcher {launcher}: the variable {error.args[0]} is not set; start it with '

@@ -13,14 +13,18 @@ from mmengine.config import Config
 from mmengine.dist import get_dist_info, is_main_process
 from mmengine.runner import Runner
 
+from bocb_mm import optimizers
 from bocb_mm.checkpoints.read import install_safe_loading
 from bocb_mm.config import edit
 from bocb_mm.config.augment import augment_on_device
+from bocb_mm.config.describe import backbone_name
+from bocb_mm.config.loaders import set_loaders
 from bocb_mm.config.pretraining import set_pretrained
+from bocb_mm.config.rates import note_rate
 from bocb_mm.errors import UserError
 from bocb_mm.hooks.pretrained import PretrainedHook
 from bocb_mm.hooks.stopping import StoppedRun, record_failure
-from bocb_mm.launch.distributed import setup_distributed
+from bocb_mm.launch.distributed import number_of_processes, setup_distributed
 from bocb_mm.resume.find import check_resume, checkpoint_directory, find_resumable
 from bocb_mm.runs import exit_codes
 from bocb_mm.runs.lock import RunLock
@@ -41,11 +45,15 @@ class TrainOptions:
         resume: ``''``: start anew, ``'auto'``: go on from the newest complete checkpoint of the
             work directory (start anew when there is none, refuse when none can be read), else a
             checkpoint's path.
-        amp: Mixed precision.
+        amp: Mixed precision: ``'bfloat16'``, ``'float16'``, or True for bfloat16 where the device
+            has it and float16 elsewhere.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
         trust_checkpoint: Load checkpoints that hold more than tensors and plain values; they can
             run any code.
         cfg_options: ``key=value`` overrides, dots in a key go into nested dicts.
+        metric: Name of the metric that runs are judged by, as mmengine logs it.
+        auto_scale_lr: Scale the rate from the batch it is meant for to the run's.
+        searched: The rate is one of a search: it is never scaled, whatever the config says.
     """
 
     optimizer: str | None = None
@@ -55,10 +63,13 @@ class TrainOptions:
     seed: int | None = None
     work_dir: str | None = None
     resume: str = ''
-    amp: bool = False
+    amp: bool | str = False
     launcher: str = 'none'
     trust_checkpoint: bool = False
     cfg_options: Mapping[str, Any] | None = None
+    metric: str | None = None
+    auto_scale_lr: bool = False
+    searched: bool = False
 
 
 def prepare(config: str, options: TrainOptions) -> Config:
@@ -74,16 +85,38 @@ def prepare(config: str, options: TrainOptions) -> Config:
     cfg = edit.load_config(config, options.cfg_options)
     edit.set_optimizer(cfg, options.optimizer, options.lr, options.weight_decay)
     edit.set_seed(cfg, options.seed)
+    _set_rate(cfg, options)
     if options.amp:
-        edit.set_amp(cfg, torch.cuda.is_available())
+        edit.set_amp(cfg, options.amp if isinstance(options.amp, str) else best_half())
+    if options.metric:
+        cfg.headline_metric = options.metric
     work_dir = edit.set_work_dir(cfg, options.work_dir, config)
     _set_resume(cfg, work_dir, options)
     set_pretrained(cfg, options.pretrained, resuming=bool(cfg.get('resume')))
     edit.check_data(cfg)
     augment_on_device(cfg)
+    set_loaders(cfg, pin=torch.cuda.is_available())
     edit.set_hooks(cfg)
     cfg.filename_stem = edit.config_stem(config)
     return cfg
+
+
+def _set_rate(cfg: Config, options: TrainOptions) -> None:
+    """Note where the rate comes from, and scale it if asked to."""
+    if options.searched:
+        cfg.auto_scale_lr = None
+        cfg.lr_origin, cfg.lr_source = 'search', 'the rate of a search'
+        return
+    name = None if options.optimizer is None else optimizers.get_spec(options.optimizer).name
+    processes = number_of_processes(options.launcher)
+    note_rate(cfg, name, options.lr is not None, processes, options.auto_scale_lr)
+
+
+def best_half() -> str:
+    """The half-precision type for this machine: bfloat16 where its device has it; a CPU does."""
+    if not torch.cuda.is_available():
+        return 'bfloat16'
+    return 'bfloat16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'float16'
 
 
 def _set_resume(cfg: Config, work_dir: Path, options: TrainOptions) -> None:
@@ -160,7 +193,12 @@ def train(cfg: Config, options: TrainOptions) -> int:
         Exception: Whatever else ends the training; its record says ``failed`` and why.
     """
     install_safe_loading(trust=options.trust_checkpoint)
+    if (cfg.get('randomness') or {}).get('deterministic'):
+        # cuBLAS reads it once, when CUDA starts.
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     setup_distributed(cfg, options.launcher)
+    if _is_first() and cfg.get('lr_source'):
+        print(cfg.lr_source, flush=True)
     with RunLock.in_directory(_made(cfg.work_dir), enabled=_is_first()):
         runner = Runner.from_cfg(cfg)
         if not any(isinstance(hook, PretrainedHook) for hook in runner.hooks):
@@ -172,8 +210,22 @@ def train(cfg: Config, options: TrainOptions) -> int:
         except BaseException as error:
             if is_main_process():
                 record_failure(runner, error)
+            if _NOT_DETERMINISTIC in str(error):
+                raise UserError(_name_operator(cfg, str(error))) from error
             raise
     return exit_codes.COMPLETED
+
+
+_NOT_DETERMINISTIC = 'does not have a deterministic implementation'  # torch's own words
+
+
+def _name_operator(cfg: Config, message: str) -> str:
+    operator = message.partition(_NOT_DETERMINISTIC)[0].split()[-1:] or ['an operator']
+    return (
+        f'randomness.deterministic: {operator[0]}, which {backbone_name(cfg)} or its model uses, '
+        'has no deterministic form on this device; set randomness.deterministic=False, or take '
+        'another network'
+    )
 
 
 def _is_first() -> bool:

@@ -77,8 +77,10 @@ def check_parent(option: str, path: str | os.PathLike[str]) -> None:
         path: The file.
 
     Raises:
-        UserError: Its directory does not exist.
+        UserError: Its directory does not exist, or it is a directory itself.
     """
+    if Path(path).is_dir():
+        raise UserError(f'{option} {path}: is a directory; name a file in it')
     if not Path(path).resolve().parent.is_dir():
         raise UserError(f'{option} {path}: its directory does not exist; make it first')
 

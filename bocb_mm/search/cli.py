@@ -163,6 +163,12 @@ def _slots(args: argparse.Namespace) -> tuple[list[str], bool]:
         numbers = args.gpus.split(',')
         if not all(n.isdigit() for n in numbers) or len(set(numbers)) < len(numbers):
             raise UserError(f'--gpus {args.gpus!r}: numbers as in 0,1 are expected')
+        found = _number_of_gpus()
+        if max(map(int, numbers)) >= found:
+            raise UserError(
+                f'--gpus {args.gpus}: torch sees {found} GPUs here; count from 0, or '
+                'give --jobs N to train on the CPU'
+            )
         return _of_visible(numbers, visible), True
     if args.jobs is not None:
         if args.jobs < 1:
@@ -170,12 +176,16 @@ def _slots(args: argparse.Namespace) -> tuple[list[str], bool]:
         return [f'cpu{k}' for k in range(args.jobs)], False
     if visible and visible not in ('-1', 'NoDevFiles'):
         return visible.split(','), True
+    n = 0 if visible == '-1' else _number_of_gpus()
+    return ([str(k) for k in range(n)], True) if n else (['cpu'], False)
+
+
+def _number_of_gpus() -> int:
+    """GPUs that torch sees, by NVML: asking CUDA would make it unusable in forked trainings."""
     import torch
 
-    # By NVML: asking CUDA itself would make it unusable in the forked trainings.
     os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
-    n = 0 if visible == '-1' else torch.cuda.device_count()
-    return ([str(k) for k in range(n)], True) if n else (['cpu'], False)
+    return torch.cuda.device_count()
 
 
 def _of_visible(numbers: list[str], visible: str | None) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bocb_mm.compat import stay_on_cpu
 from bocb_mm.config.describe import type_name
 from bocb_mm.launch.fork import LOG_FILE, run_forked
 from bocb_mm.runs import exit_codes, lock
@@ -70,6 +71,7 @@ def train_cell(task: Task) -> int:
         resume='auto',
         amp=plan.amp,
         cfg_options=dict(plan.cfg_options),
+        searched=True,
     )
     cfg = prepare(cell.config, options)
     guard(cfg)
@@ -109,7 +111,9 @@ def run(task: Task, train: Train, error_pipe: int, parent: int) -> NoReturn:
     """
 
     def body() -> int:
-        if task.device is not None:
+        if task.device is None:
+            stay_on_cpu()
+        else:
             os.environ['CUDA_VISIBLE_DEVICES'] = task.device
         _wait_for_lock(task.work_dir)
         return train(task)

@@ -108,17 +108,31 @@ def test_a_missing_checkpoint_names_the_command_that_makes_it():
         set_pretrained(cfg, None)
 
 
-def test_amp_follows_the_device_and_refuses_a_wrapper_of_its_own_precision():
+@pytest.mark.parametrize(
+    'before, after',
+    [
+        ('OptimWrapper', 'bocb_mm.AmpOptimWrapper'),
+        ('AmpOptimWrapper', 'bocb_mm.AmpOptimWrapper'),
+        ('bocb_mm.SophiaOptimWrapper', 'bocb_mm.SophiaAmpOptimWrapper'),
+    ],
+)
+def test_amp_takes_the_precision_that_is_named(before, after):
     cfg = config()
-    edit.set_amp(cfg, cuda=False)
-    assert cfg.optim_wrapper.type == 'bocb_mm.AmpOptimWrapper'
-    assert cfg.optim_wrapper.dtype == 'bfloat16'
+    cfg.optim_wrapper.type = before
+    edit.set_amp(cfg, 'bfloat16')
+    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.dtype) == (after, 'bfloat16')
+    assert 'loss_scale' not in cfg.optim_wrapper  # bfloat16 has float32's range
+    edit.set_amp(cfg, 'float16')
+    assert (cfg.optim_wrapper.dtype, cfg.optim_wrapper.loss_scale) == ('float16', 'dynamic')
+
+
+def test_amp_refuses_a_wrapper_of_its_own_precision_and_other_types():
     cfg = config()
-    edit.set_amp(cfg, cuda=True)
-    assert cfg.optim_wrapper.loss_scale == 'dynamic'
+    with pytest.raises(UserError, match='--amp int8: bfloat16 or float16'):
+        edit.set_amp(cfg, 'int8')
     cfg.optim_wrapper.type = 'ApexOptimWrapper'
     with pytest.raises(UserError, match='ApexOptimWrapper'):
-        edit.set_amp(cfg, cuda=True)
+        edit.set_amp(cfg, 'bfloat16')
 
 
 def test_missing_data_name_the_path_and_the_variable(tmp_path):

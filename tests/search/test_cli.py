@@ -134,6 +134,8 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(sweep, config, tmp_path, arg
 
 
 def test_gpus_are_counted_among_those_that_are_visible(monkeypatch):
+    monkeypatch.setattr('bocb_mm.search.cli._number_of_gpus', lambda: 4)
+
     def slots(*argv):
         return cli._slots(cli.parser().parse_args(['work', 's.db', *argv]))
 

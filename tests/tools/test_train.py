@@ -39,6 +39,34 @@ def test_a_training_leaves_a_record_a_checkpoint_and_its_own_directory(train, co
     assert (run / 'epoch_1.pth').is_file()
 
 
+def test_the_start_says_where_the_rate_comes_from_and_the_record_too(train, config, tmp_path):
+    status, out, _ = train(config, '--optimizer', 'LAMB', '--work-dir', 'a')
+    assert status == 0
+    (line,) = [line for line in out.splitlines() if line.startswith('LAMB: lr ')]
+    assert 'for CIFAR-100' in line and 'batch 8, not 100' in line and 'search it' in line
+    record = record_of(tmp_path / 'a')
+    assert record['lr_origin'] == 'sourced' and record['lr_source'] == line
+    assert (record['batch_size'], record['n_train'], record['n_classes']) == (8, 16, 4)
+    assert record['image_size'] == [32, 32]
+    status, out, _ = train(
+        config, '--optimizer', 'LAMB', '--auto-scale-lr', '--work-dir', 'b', '--amp', 'bfloat16',
+        '--metric', 'accuracy/top1',
+    )  # fmt: skip
+    assert (
+        status == 0 and f'by the square root from {record["lr"]:g} at batch 100 to batch 8' in out
+    )
+    scaled = record_of(tmp_path / 'b')
+    assert scaled['lr'] == float(f'{record["lr"] * (8 / 100) ** 0.5:.6g}')
+    assert scaled['config_hash'] != record['config_hash'] and scaled['last'] is not None
+
+
+def test_a_metric_that_is_never_measured_is_a_warning_in_the_log(train, config, tmp_path):
+    assert train(config, '--metric', 'coco/AP', '--work-dir', 'w')[0] == 0
+    record = record_of(tmp_path / 'w')
+    assert record['best'] is None and record['metric'] == 'coco/AP'
+    assert any('ends without a result' in warning for warning in record['warnings'])
+
+
 def test_a_finished_run_is_not_overwritten(train, config, tmp_path):
     assert train(config, '--work-dir', 'w')[0] == 0
     before = (tmp_path / 'w' / 'run.json').read_text()
@@ -151,6 +179,7 @@ def test_our_own_checkpoint_starts_a_backbone_and_gives_the_pretraining_its_name
             ['/no/such/data', 'train_dataloader'],
         ),
         (['{config}', '--launcher', 'pytorch'], ['RANK', 'dist_train.sh']),
+        (['{config}', '--auto-scale-lr'], ['--auto-scale-lr', 'base_batch_size']),
         (['{config}', '--cfg-options', 'model.backbone.type=bocb_mm.R-51'], ['R-51', 'R-50']),
     ],
 )  # fmt: skip

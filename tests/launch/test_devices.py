@@ -1,0 +1,56 @@
+"""Which device a training takes, on a machine simulated by patches."""
+
+import os
+
+import pytest
+import torch
+from mmengine.device import get_device, utils
+
+from bocb_mm.compat import stay_on_cpu
+from bocb_mm.errors import UserError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Make torch see ``n`` GPUs, as far as CUDA_VISIBLE_DEVICES lets it."""
+
+    def see(n):
+        def visible():
+            return 0 if os.environ.get('CUDA_VISIBLE_DEVICES') == '-1' else n
+
+        monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+        monkeypatch.setattr(torch.cuda, 'device_count', visible)
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda: visible() > 0)
+        monkeypatch.setattr(utils, 'DEVICE', 'cuda' if n else 'cpu')
+
+    yield see
+    os.environ.pop('CUDA_VISIBLE_DEVICES', None)
+
+
+def test_a_forked_training_on_the_cpu_stays_there_on_a_machine_with_gpus(machine):
+    machine(2)
+    assert get_device() == 'cuda'
+    stay_on_cpu()
+    assert get_device() == 'cpu' and not torch.cuda.is_available()
+
+
+@pytest.mark.parametrize(('n', 'argument'), [(0, '0'), (2, '2'), (1, '0,1')])
+def test_gpus_that_are_not_there_are_refused(n, argument, machine):
+    from types import SimpleNamespace
+
+    from bocb_mm.search.cli import _slots
+
+    machine(n)
+    with pytest.raises(UserError, match=f'--gpus {argument}: torch sees {n} GPUs here.*--jobs N'):
+        _slots(SimpleNamespace(gpus=argument, jobs=None))
+
+
+@pytest.mark.parametrize(('bf16', 'expected'), [(True, 'bfloat16'), (False, 'float16')])
+def test_half_precision_is_bfloat16_where_the_gpu_has_it(bf16, expected, machine, monkeypatch):
+    from bocb_mm.launch.train import best_half
+
+    machine(1)
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: bf16)
+    assert best_half() == expected
+    machine(0)
+    assert best_half() == 'bfloat16'
