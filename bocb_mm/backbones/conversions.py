@@ -8,6 +8,7 @@ compares the maps.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,9 @@ def namings(network: nn.Module, weights: Weights, own_names: Iterable[str]) -> I
         for conversion in CONVERSIONS.get(kind.__name__, ()):
             if any(re.search(conversion.telltale, name) for name in weights):
                 yield conversion(weights)
+        convert = getattr(sys.modules.get(kind.__module__), 'pvt_convert', None)
+        if convert and 'patch_embed1.proj.weight' in weights:  # mmdet's and mmpose's PVT
+            yield convert(weights)
     if '_conv_stem.weight' in weights:
         yield _efficientnet(own_names)(weights)
 

@@ -17,6 +17,11 @@ _TABLES = re.compile(r'(?:attn_mask|relative_position_index|relative_coords_tabl
 _UNTRAINED = re.compile(rf'{_TABLES.pattern}|num_batches_tracked$')
 
 
+def is_made(name: str) -> bool:
+    """Whether a tensor is a table that the code makes from the network's sizes."""
+    return _TABLES.search(name) is not None
+
+
 def trained(weights: Weights) -> Weights:
     """The weights without what the code makes or counts."""
     return {k: v for k, v in weights.items() if not _UNTRAINED.search(k)}
@@ -76,7 +81,7 @@ def _renamed(network: nn.Module, prefix: str, weights: Weights, own: Weights) ->
     inside = {
         k.removeprefix(prefix): v
         for k, v in weights.items()
-        if k.startswith(prefix) and not _TABLES.search(k)
+        if k.startswith(prefix) and not is_made(k)
     }
     *_, wrapper = prefixes(own, len(own))  # as TIMMBackbone has one: timm_model
     for naming in namings(network, inside, [k.removeprefix(wrapper) for k in own]):

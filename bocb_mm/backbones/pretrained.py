@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from bocb_mm.backbones.matching import best_match
+from bocb_mm.backbones.matching import best_match, is_made
 from bocb_mm.backbones.weights import (
     CatalogNetwork,
     Loaded,
@@ -96,14 +96,17 @@ def rename_for(model: nn.Module, checkpoint: dict[str, Any], source: str) -> Loa
 
     Args:
         model: The model, without DDP around it.
-        checkpoint: What a file holds; its ``state_dict`` is replaced.
+        checkpoint: What a file holds; its ``state_dict`` is replaced, unless it has the model's
+            names already: then the versions of layers that it may carry stay with it.
         source: The file's name.
 
     Returns:
         What fits; it is also logged.
     """
     match = best_match(model, parameters_of(checkpoint, source), source)
-    checkpoint['state_dict'] = match.weights
+    if not match.weights.keys() <= checkpoint.get('state_dict', {}).keys():
+        made = {k: v for k, v in model.state_dict().items() if is_made(k)}
+        checkpoint['state_dict'] = {**made, **match.weights}
     loaded = report(model, match, source)
     log_loaded(type(model).__name__, loaded)
     return loaded

@@ -187,6 +187,33 @@ def test_swin_and_convnext_of_the_toolboxes(name):
             assert torch.equal(value, own['state_dict'][f'backbone.{key}']), key
 
 
+@pytest.mark.parametrize('scope', ['mmdet', 'mmpose'])
+def test_pvt_of_the_toolboxes_takes_the_authors_file(scope):
+    import importlib
+
+    from bocb_mm.backbones.weights import load_weights
+
+    module = importlib.import_module(f'{scope}.models.backbones.pvt')
+    network = module.PyramidVisionTransformer(num_layers=[1, 1, 1, 1])
+    own, file = drawn(network), {}
+    for key, value in own.items():
+        stage = int(key.split('.')[1]) + 1
+        name = re.sub(r'^layers\.\d\.', '', key)
+        name = re.sub(r'^1\.0\.pos_embed', f'pos_embed{stage}', name)
+        name = re.sub(r'^0\.', f'patch_embed{stage}.', name).replace('projection', 'proj')
+        name = re.sub(r'^1\.1\.', f'block{stage}.0.', name).replace(
+            'attn.attn.out_proj', 'attn.proj'
+        )
+        name = name.replace('ffn.layers.0', 'mlp.fc1').replace('ffn.layers.3', 'mlp.fc2')
+        if 'in_proj' in name:  # kept apart there
+            name, width = name.replace('attn.attn.in_proj_', 'attn.{}.'), value.shape[0] // 3
+            file |= {name.format('q'): value[:width], name.format('kv'): value[width:]}
+        else:
+            file[name] = value.flatten(1) if 'mlp' in name and value.ndim == 4 else value
+    assert load_weights(network, {'model': file}, 'pvt.pth').share == 1
+    assert all(torch.equal(v, own[k]) for k, v in network.state_dict().items())
+
+
 def test_a_file_of_another_network_is_refused_with_the_names_of_both_sides():
     from bocb_mm.backbones.weights import load_weights
 

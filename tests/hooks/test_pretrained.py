@@ -206,3 +206,18 @@ def test_swin_of_mmdet_has_a_loader_of_its_own_that_is_not_asked(file):
     assert float(swin.stages[0].blocks[0].attn.w_msa.qkv.weight.std()) == pytest.approx(
         0.02, rel=0.1
     )
+
+
+def test_a_checkpoint_that_has_the_models_names_is_left_as_it_is():
+    """Layers tell old files by the versions that an OrderedDict carries beside its tensors."""
+    from bocb_mm.backbones.pretrained import rename_for
+
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    state = model.state_dict()
+    content = {'state_dict': state}
+    assert rename_for(model, content, 'own.pth').share == 1
+    assert content['state_dict'] is state
+    content = {'model': {f'net.{k}': v for k, v in state.items()}}
+    loaded = rename_for(model, content, 'other.pth')
+    assert (loaded.share, loaded.prefix) == (1, 'net.')
+    assert content['state_dict'].keys() == state.keys()
