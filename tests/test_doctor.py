@@ -23,6 +23,8 @@ def test_the_tested_stack_has_no_conflict():
         ({'mmcv': '2.2.0'}, 'refuses mmcv 2.2.0', 'mmcv-lite==2.1.0'),
         ({'mmcv': None}, 'mmcv is not installed', 'mmcv-lite==2.1.0'),
         ({'torch': None}, 'torch is not installed', 'setup_env.sh'),
+        ({'torch': '2.5.1'}, '2.6 or newer', 'torch>=2.6'),
+        ({'torch': '2.6.0a0'}, '2.6 or newer', 'torch>=2.6'),
     ],
 )
 def test_a_known_conflict_is_named_with_the_command_that_fixes_it(changes, problem, fix):

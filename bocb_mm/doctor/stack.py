@@ -96,6 +96,14 @@ def _between(found: dict[str, str | None], name: str, low: str, high: str) -> bo
     return text is not None and Version(low) <= Version(text) < Version(high)
 
 
+def _torch(found: dict[str, str | None]) -> Finding | None:
+    if _between(found, 'torch', '0', '2.6'):
+        return Finding(
+            f'torch {found["torch"]}: 2.6 or newer is needed', 'pip install "torch>=2.6"'
+        )
+    return None
+
+
 def _mmcv_mmdet(found: dict[str, str | None]) -> Finding | None:
     if _between(found, 'mmdet', '3.0', '3.4') and _between(found, 'mmcv', '2.2.0', '3'):
         return Finding(
@@ -156,6 +164,7 @@ def _opencv_twice(found: dict[str, str | None]) -> Finding | None:
 
 
 _CONFLICTS: tuple[Callable[[dict[str, str | None]], Finding | None], ...] = (
+    _torch,
     _mmcv_mmdet,
     _mmcv_twice,
     _setuptools,
