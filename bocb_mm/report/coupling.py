@@ -178,19 +178,24 @@ def _fit(values: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Residuals of the additive fit (NaN where missing) and the optimizers' centred effects."""
     y = values.to_numpy(float)
     rows, cols = np.nonzero(~np.isnan(y))
-    fitted = _hat(rows, cols, y.shape) @ y[rows, cols]
     residuals = np.full(y.shape, np.nan)
-    residuals[rows, cols] = y[rows, cols] - fitted
+    residuals[rows, cols] = _without(y[rows, cols], _additive(rows, cols, y.shape))
     effects = stats.additive_effects(values).to_numpy()
     return residuals, effects - effects.mean()
 
 
-def _hat(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The matrix that projects results of these cells on the additive ones."""
+def _additive(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Orthonormal columns that span the additive results of some cells."""
     design = np.zeros((len(rows), shape[0] + shape[1]))
     design[np.arange(len(rows)), rows] = 1
     design[np.arange(len(rows)), shape[0] + cols] = 1
-    return design @ np.linalg.pinv(design)
+    basis, sizes, _ = np.linalg.svd(design, full_matrices=False)
+    return basis[:, sizes > 1e-9 * sizes[0]]
+
+
+def _without(vectors: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """What additive results leave of ``vectors`` (or of each row of them)."""
+    return vectors - (vectors @ basis) @ basis.T
 
 
 def _shares(residuals: np.ndarray, effects: np.ndarray) -> tuple[float, np.ndarray]:
@@ -227,19 +232,19 @@ def _replicated_test(
     cell = rows * values.shape[1] + cols
     _, cell = np.unique(cell, return_inverse=True)
     counts = np.bincount(cell)
-    hat = _hat(rows, cols, values.shape)
+    basis = _additive(rows, cols, values.shape)
     free_within = len(y) - len(counts)
-    free_between = max(len(counts) - np.linalg.matrix_rank(hat), 1)
+    free_between = max(len(counts) - basis.shape[1], 1)
 
     def ratio(residuals: np.ndarray) -> np.ndarray:
         """Mean squares of interaction over those within cells, one a row of ``residuals``."""
-        left = residuals - residuals @ hat
+        left = _without(residuals, basis)
         means = np.stack([np.bincount(cell, weights=r) for r in left]) / counts
         within = ((left - means[:, cell]) ** 2).sum(axis=1) / free_within
         between = (counts * means**2).sum(axis=1) / free_between
         return between / np.maximum(within, 1e-18)
 
-    residuals = y - hat @ y
+    residuals = _without(y, basis)
     null = np.concatenate([ratio(_shuffled(residuals, m, rng)) for m in _batches(n)])
     return _p(ratio(residuals[None])[0], null)
 
@@ -249,12 +254,12 @@ def _structure_test(residuals: np.ndarray, n: int, rng: np.random.Generator) -> 
     present = residuals[rows, cols]
     if np.abs(present).max() < 1e-9:
         return np.nan
-    keep = np.eye(len(rows)) - _hat(rows, cols, residuals.shape)
+    basis = _additive(rows, cols, residuals.shape)
 
     def leading(vectors: np.ndarray) -> np.ndarray:
         """Share of the first singular value, one a row of ``vectors``; missing cells as 0."""
         grid = np.zeros((len(vectors), *residuals.shape))
-        grid[:, rows, cols] = vectors @ keep
+        grid[:, rows, cols] = _without(vectors, basis)
         squares = np.linalg.eigvalsh(grid @ grid.transpose(0, 2, 1))  # of the singular values
         return squares[:, -1] / np.maximum(squares.sum(axis=1), 1e-18)
 

@@ -1,4 +1,4 @@
-"""The figures of a report: one description each, which gives SVG, PNG and the page's picture."""
+"""The figures of a report: one description each, which gives SVG, PNG and the page's image."""
 
 from __future__ import annotations
 
@@ -59,17 +59,16 @@ def _several_rates(report: Report, table: ResultTable) -> bool:
     return _searched(report, table) and table.settings['lr'].nunique() > 1
 
 
-def _variation(table: ResultTable, by: str) -> pd.DataFrame:
-    variation = stats.hparam_variation(best_settings([table]), by)
-    variation.columns = variation.columns.str.removeprefix(f'{table.name}: ')
-    rows = names.in_paper_order(variation.index)
-    variation = variation.loc[rows, names.columns_in_paper_order(variation.columns)]
-    return variation
+def variation(table: ResultTable, by: str) -> pd.DataFrame:
+    """:func:`stats.hparam_variation` of a table, rows and columns in the paper's order."""
+    found = stats.hparam_variation(best_settings([table]), by)
+    found.columns = found.columns.str.removeprefix(f'{table.name}: ')
+    return found.loc[names.in_paper_order(found.index), names.columns_in_paper_order(found.columns)]
 
 
 def _variation_boxes(table: ResultTable, by: str) -> Any:
     coco = any(str(c).startswith(('det ', 'pose ')) for c in table.values.columns)
-    return plots.variation_boxes(_variation(table, by), by, violin=coco)
+    return plots.variation_boxes(variation(table, by), by, violin=coco)
 
 
 KINDS = [
@@ -116,7 +115,7 @@ KINDS = [
         'Manhattan distance of the best rate and decay of each optimizer from the most common ones '
         'of the backbone: 0 both usual, 2 one differs, 4 both; a diamond is the mean.',
         lambda r, t: _searched(r, t) and t.values.shape[0] > 1,
-        lambda r, t: f'Mean variation {alt.ends(_variation(t, "backbone").mean())}.',
+        lambda r, t: f'Mean variation {alt.ends(variation(t, "backbone").mean())}.',
         lambda r, t: _variation_boxes(t, 'backbone'),
     ),
     Kind(
@@ -125,7 +124,7 @@ KINDS = [
         'Manhattan distance of the best rate and decay on each backbone from the most common ones '
         'of the optimizer: 0 both usual, 2 one differs, 4 both; a diamond is the mean.',
         lambda r, t: _searched(r, t) and t.values.shape[1] > 1,
-        lambda r, t: f'Mean variation {alt.ends(_variation(t, "optimizer").mean(axis=1))}.',
+        lambda r, t: f'Mean variation {alt.ends(variation(t, "optimizer").mean(axis=1))}.',
         lambda r, t: _variation_boxes(t, 'optimizer'),
     ),
     Kind(

@@ -1,4 +1,4 @@
-"""Pictures of layer metrics: ridges over layers (Figures 6, A2-A5) and alpha bars (7, 8)."""
+"""Figures of layer metrics: ridges over layers (Figures 6, A2-A5) and alpha bars (7, 8)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bocb_mm.report.model import ResultTable
 from bocb_mm.report.records import Summary
 
 METRICS = {
-    'entropy': 'entropy of the weights',
-    'l2_norm': 'L2 norm of the weights',
+    'entropy': 'entropy of the parameters',
+    'l2_norm': 'L2 norm of the parameters',
     'pca_energy': 'top-k PCA energy ratio',
 }
 # Outside of 2 to 6 a layer is at risk of over- or underfitting (caption of Figure 7).

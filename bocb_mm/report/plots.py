@@ -1,4 +1,4 @@
-"""The pictures of a result table. Each function takes numbers and returns a matplotlib Figure."""
+"""The figures of a result table. Each function takes numbers and returns a matplotlib Figure."""
 
 from __future__ import annotations
 

@@ -28,10 +28,8 @@ def check_contract(out, tables, figures=True):
         assert len(failed) == found['n_failed'].sum()
     ranks = pd.read_csv(out / 'rankings.csv', index_col='optimizer')
     assert list(ranks.columns) == ASPECTS
-    pictures = {p.stem for p in (out / 'figures').glob('*.svg')}
-    assert bool(pictures) == figures and pictures == {
-        p.stem for p in (out / 'figures').glob('*.png')
-    }
+    images = {p.stem for p in (out / 'figures').glob('*.svg')}
+    assert bool(images) == figures and images == {p.stem for p in (out / 'figures').glob('*.png')}
     assert '</html>' in (out / 'report.html').read_text(encoding='utf-8')
 
 

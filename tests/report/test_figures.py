@@ -78,7 +78,7 @@ def test_variation_is_in_the_papers_order(tmp_path):
             runs.append(records.summary(record, tmp_path / f'{optimizer}{backbone}'))
     rows, _ = load.tidy_runs(runs)
     (table,) = load.tables_from_runs(rows, runs)
-    variation = figures._variation(table, 'optimizer')
+    variation = figures.variation(table, 'optimizer')
     assert list(variation.columns) == ['AlexNet', 'R-50', 'CNX-T']
     assert list(variation.index) == ['SGD', 'RMSProp']
     assert variation['AlexNet'].tolist() == [2, 2] and variation['R-50'].tolist() == [0, 0]

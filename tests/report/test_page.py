@@ -145,7 +145,7 @@ def test_open_a_cell_with_the_mouse_and_close(page):
     assert not dialog.get_attribute('open')
 
 
-def test_every_picture_is_there_and_described(page, run_report):
+def test_every_image_is_there_and_described(page, run_report):
     images = css(page, 'figure img')
     assert len(images) == len(list((run_report / 'figures').glob('*.svg')))
     sizes = page.execute_script('return [...document.images].map(i => i.naturalWidth)')
