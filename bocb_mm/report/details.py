@@ -126,6 +126,7 @@ def _run_view(run: Summary) -> dict:
         ('Optimizer settings', settings),
         ('Network', ', '.join(f'{k}={v}' for k, v in run['architecture'].items())),
         ('Pre-training', run['pretraining']),
+        ('Loaded at the start', '; '.join(map(_loaded, run['pretrained']))),
         ('Recipe', run['recipe']),
         ('Training annotations', run['ann_file']),
         ('Time of an iteration', '' if seconds is None else f'{seconds * 1000:.1f} ms'),
@@ -138,6 +139,12 @@ def _run_view(run: Summary) -> dict:
         ('Started', run['started']),
     ]
     return {'facts': facts, 'metric': run['metric'], **records.curves(run)}
+
+
+def _loaded(part: Any) -> str:
+    """What was loaded into a part of the model, as the record has it."""
+    known = part if isinstance(part, dict) else {}
+    return f'{known.get("tensors")} of {known.get("of")} tensors from {known.get("source")}'
 
 
 def _raw(value: float | None) -> str:

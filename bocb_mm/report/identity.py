@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Iterable
+from operator import itemgetter
 from pathlib import PurePath
 from typing import Any
 
@@ -23,17 +24,20 @@ PAPERS_COCO = {'detection': 80, 'pose': 17}
 def places(runs: list[Summary]) -> list[tuple[str, str]]:
     """Name of the result table and head of the column of every run."""
     tables = [_table(run) for run in runs]
-    data = _labels(zip(tables, (run['task'] for run in runs)), runs, _data, _data_label)
-    tables = [f'{t}-{names.slug(d)}' if d else t for t, d in zip(tables, data)]
+    for field, label in (('n_classes', _classes_label), ('n_train', _samples_label)):
+        of = list(zip(tables, (run['task'] for run in runs)))
+        found = _labels(of, runs, itemgetter(field), label)
+        tables = [f'{t}-{names.slug(d)}' if d else t for t, d in zip(tables, found)]
     two_recipes = _with_several_recipes(tables, runs)
-    heads = []
+    columns = []
     for table, run in zip(tables, runs):
         shown = table.startswith('table2_imagenet') or (table, run['backbone']) in two_recipes
         recipe = run['recipe'] if shown else ''
-        heads.append(names.column(run['task'], run['backbone'], run['pretraining'], recipe))
-    columns = list(zip(tables, heads))
+        head = names.column(run['task'], run['backbone'], run['pretraining'], recipe)
+        columns.append((table, head))
     for identity, label in (
-        (_network, _network_label),
+        (_architecture, _arguments_label),
+        (lambda run: run['n_parameters'], lambda run, _: f'{run["n_parameters"]:,} parameters'),
         (_start, lambda run, _: f'from {run["pretraining"]}' if run['pretraining'] else ''),
         (lambda run: run['metric'] or None, lambda run, _: run['metric']),
     ):
@@ -71,55 +75,50 @@ def _labels(
         if len(kinds) < 2:
             continue
         first = [runs[indices[0]] for indices in kinds.values()]
-        words = [label(run, first) for run in first]
-        for word, indices in zip(words, kinds.values()):
-            twice = words.count(word) > 1
+        for run, indices in zip(first, kinds.values()):
             for place in indices:
-                found[place] = f'{word}, {_count(runs[place])}' if twice else word
+                found[place] = label(run, first)
     return found
 
 
-def _data(run: Summary) -> Hashable | None:
-    """What tells data sets of one name apart; paths differ between machines and do not."""
-    known = (run['n_classes'], run['n_train'])
-    return None if known == (None, None) else known
+def _classes_label(run: Summary, others: list[Summary]) -> str:
+    return _folder(run, others) or f'{run["n_classes"]} classes'
 
 
-def _data_label(run: Summary, others: list[Summary]) -> str:
-    """The folder or file of the annotations where that differs, else what is counted."""
-    parts = [PurePath(r['ann_file']).with_suffix('').parts for r in others]
+def _samples_label(run: Summary, others: list[Summary]) -> str:
+    return _folder(run, others) or f'{run["n_train"]} samples'
+
+
+def _folder(run: Summary, others: list[Summary]) -> str:
+    """Folders and file of a run's annotations that the others' do not have in theirs.
+
+    Paths differ between machines: they name data sets, and never tell them apart.
+    """
+    parts = [PurePath(r['ann_file']).with_suffix('').parts for r in others if r['ann_file']]
+    if len(parts) < len(others):
+        return ''
     shared = set(parts[0]).intersection(*parts[1:])
     own = [p for p in PurePath(run['ann_file']).with_suffix('').parts if p not in shared]
-    if own:
-        return '-'.join(own[-2:])
-    classes = {r['n_classes'] for r in others}
-    if len(classes) > 1:
-        return f'{run["n_classes"]} classes'
-    return f'{run["n_train"]} samples'
+    names_ = ['-'.join([p for p in one if p not in shared][-2:]) for one in parts]
+    return '-'.join(own[-2:]) if len(set(names_)) == len(names_) else ''
 
 
-def _network(run: Summary) -> Hashable | None:
-    if run['n_parameters'] is None and not run['architecture']:
-        return None
-    return json.dumps(run['architecture'], sort_keys=True, default=str), run['n_parameters']
+def _architecture(run: Summary) -> Hashable | None:
+    """The backbone's arguments; an older record has none, nor has a network of the catalog."""
+    known = run['architecture']
+    return json.dumps(known, sort_keys=True, default=str) if known else None
 
 
-def _network_label(run: Summary, others: list[Summary]) -> str:
-    """The arguments in which networks of one name differ, else their numbers of parameters."""
+def _arguments_label(run: Summary, others: list[Summary]) -> str:
+    """The arguments in which networks of one name differ."""
     keys = sorted({k for r in others for k in r['architecture']})
     own = run['architecture']
     differ = [k for k in keys if len({_text(r['architecture'].get(k)) for r in others}) > 1]
-    shown = ', '.join(f'{k}={_text(own[k])}' for k in differ if k in own)
-    return shown or _count(run)
+    return ', '.join(f'{k}={_text(own[k])}' if k in own else f'no {k}' for k in differ)
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _count(run: Summary) -> str:
-    n = run['n_parameters']
-    return 'parameters unknown' if n is None else f'{n:,} parameters'
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 
 def _start(run: Summary) -> Hashable | None:

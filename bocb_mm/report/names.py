@@ -49,14 +49,19 @@ def optimizer(name: str) -> str:
 
 
 def backbone(name: str) -> str:
-    """The catalog's short name of a backbone, from its short, long or registry name.
+    """The catalog's short name of a backbone, from a name that says its size.
+
+    Somebody's ``Swin`` need not be the paper's.
 
     Example:
-        >>> backbone('ResNet-50'), backbone('swin-t'), backbone('MyNet')
-        ('R-50', 'Swin-T', 'MyNet')
+        >>> backbone('ResNet-50'), backbone('swin-t'), backbone('AlexNet'), backbone('Swin')
+        ('R-50', 'Swin-T', 'AlexNet', 'Swin')
     """
     row = facts.find_backbone(name)
-    return row.name if row else name
+    if row is None:
+        return name
+    whole = facts.key(name) == facts.key(row.name) or re.search(r'[-_0-9]', name)
+    return row.name if whole else name
 
 
 def training(name: str) -> str:
@@ -97,7 +102,8 @@ def split_column(head: str) -> tuple[str, str, str]:
     found = re.fullmatch(r'(?s)(?:(det|pose) )?(.*?)(?: \((.*)\))?', plain)
     assert found is not None  # every part of the pattern may be empty
     prefix, name, inside = found.groups()
-    return prefix or '', backbone(name), training(inside) if inside else ''
+    name = 'VGG-13' if name == 'VGG' else backbone(name)  # so Table 3 has it
+    return prefix or '', name, training(inside) if inside else ''
 
 
 def with_detail(head: str, detail: str) -> str:

@@ -85,14 +85,14 @@ def recommend(
     Args:
         tables: Tables of a report; the paper's are added if they are not among them.
         backbone: Any spelling.
-        task: ``'classification'``, ``'detection'`` or ``'pose'``.
+        task: ``'classification'``, ``'detection'``, ``'pose'``, or one that the tables have.
         n: How many.
 
     Returns:
         The advice, best first, and a sentence on what it rests on.
 
     Raises:
-        UnknownNameError: Neither the paper nor any table has the backbone.
+        UnknownNameError: Neither the paper nor any table has the backbone or the task.
 
     Example:
         >>> advice, _ = recommend([], 'DeiT-S')
@@ -103,11 +103,14 @@ def recommend(
     if not any(t.source == 'paper' for t in known):
         known += load.paper_tables()
     columns = [(t, str(c)) for t in known for c in t.values.columns]
+    tasks = {*TASKS, *(_task(t, c) for t, c in columns)}
+    if task not in tasks:
+        raise unknown_name('task', task, tasks, f'one of {", ".join(sorted(tasks))}')
     seen = {names.split_column(c)[1] for _, c in columns}
     by_key = {facts.key(name): name for name in seen if facts.key(name)}
-    wanted = names.backbone(backbone)
-    if wanted not in seen:  # a network of the user's own, in another case
-        wanted = by_key.get(facts.key(backbone), wanted)
+    row = facts.find_backbone(backbone)
+    # A network of the user's own in any case, else one of the catalog by any name.
+    wanted = by_key.get(facts.key(backbone)) or (row.name if row else backbone)
     if wanted not in seen and wanted not in facts.BACKBONES:
         raise unknown_name('backbone', backbone, {*facts.BACKBONES, *seen})
     chosen, basis = _evidence(columns, wanted, task)
@@ -226,7 +229,7 @@ def _none(value: float) -> float | None:
 
 def as_text(advice: list[Advice], basis: str, backbone: str, task: str) -> str:
     """The advice for a terminal."""
-    lines = [f'{names.backbone(backbone)}, {task}: {basis}', '']
+    lines = [f'{backbone}, {task}: {basis}', '']
     for place, item in enumerate(advice, 1):
         lines.append(f'{place}. {item.optimizer:<10} {item.setting}')
         lines += [f'     {reason}' for reason in item.reasons]

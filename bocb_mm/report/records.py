@@ -20,7 +20,7 @@ _COPIED = words(
     'task dataset backbone optimizer lr weight_decay pretraining recipe seed status gamma epochs '
     'max_epochs iterations seconds_per_iteration optimizer_step_ms peak_memory_mb n_parameters '
     'versions config config_hash started message warnings optimizer_settings architecture ann_file '
-    'n_classes n_train batch_size image_size lr_origin lr_source evaluator'
+    'n_classes n_train batch_size image_size lr_origin lr_source evaluator pretrained'
 )
 
 Summary = dict[str, Any]

@@ -274,6 +274,16 @@ def test_recommend_finds_a_network_of_ones_own_in_any_case(tmp_path, capsys):
     assert '1. SGD' in capsys.readouterr().out
 
 
+def test_recommend_for_the_task_of_another_toolbox(tmp_path, capsys):
+    for optimizer, best in (('SGD', 40.0), ('AdamW', 45.0)):
+        record = make_record(optimizer, 'MiT-B0', best=best, task='segmentation', dataset='ade')
+        save(tmp_path, record)
+    assert main([str(tmp_path), '--recommend', 'MiT-B0', '--task', 'segmentation']) == 0
+    assert '1. AdamW' in capsys.readouterr().out
+    said = refused([str(tmp_path), '--recommend', 'MiT-B0', '--task', 'segmentaton'], capsys)
+    assert "unknown task 'segmentaton'; did you mean segmentation" in said
+
+
 def test_no_torch_no_mmengine(tmp_path):
     """A whole report in a process where neither can be imported."""
     program = f"""

@@ -64,6 +64,15 @@ def test_equal_names_of_what_differs_get_the_count_as_well(tmp_path):
     assert len(set(columns_of(tmp_path, *made))) == 2
 
 
+def test_somebodys_swin_is_not_the_papers(tmp_path):
+    made = [make_record('SGD', name) for name in ('Swin', 'Swin-T', 'swin_tiny')]
+    made[2].optimizer = 'AdamW'
+    table = tables_of(tmp_path, *made)[0]['table1_cifar100']
+    assert list(table.values.columns) == ['Swin-T', 'Swin']
+    load.add_reference(table)
+    assert table.reference.loc['SGD'].notna().tolist() == [True, False]
+
+
 def test_what_a_record_does_not_know_separates_nobody(tmp_path):
     made = [
         make_record('SGD', 'R-50', n_parameters=23_705_252),
@@ -104,6 +113,21 @@ def test_pose_of_another_number_of_key_points_is_not_coco(tmp_path):
     pose = {'task': 'pose', 'dataset': 'coco', 'pretraining': 'none', 'best': 0.5}
     made = [make_record('SGD', n_classes=n, **pose) for n in (17, 12)]
     assert sorted(tables_of(tmp_path, *made)[0]) == ['pose_coco-12-key-points', 'table3_coco']
+
+
+def test_data_known_in_part_are_not_torn_apart(tmp_path):
+    known = {'task': 'detection', 'dataset': 'bccd', 'best': 0.5}
+    made = [
+        make_record('SGD', **known, n_classes=3, n_train=205),
+        make_record('Adam', **known, n_train=205),
+    ]
+    assert list(tables_of(tmp_path, *made)[0]) == ['detection_bccd']
+
+
+def test_paths_of_two_machines_are_one_data_set(tmp_path):
+    known = {'task': 'detection', 'dataset': 'bccd', 'best': 0.5, 'n_classes': 3, 'n_train': 205}
+    made = [make_record(o, **known, ann_file=f'/{o}/bccd/train.json') for o in ('SGD', 'Adam')]
+    assert list(tables_of(tmp_path, *made)[0]) == ['detection_bccd']
 
 
 def test_one_own_data_set_keeps_its_name(tmp_path):
