@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import torch
 import torch.distributed as dist
@@ -65,6 +66,15 @@ def number_of_processes(launcher: str) -> int:
     name = _VARIABLES[launcher][1] if launcher in _VARIABLES else ''
     size = os.environ.get(name, '1')
     return int(size) if size.isdigit() else 1
+
+
+_LOST = re.compile(r'closed by peer|reset by peer|Broken pipe|gloo|NCCL (error|timeout)', re.I)
+
+
+def lost_peer(error: BaseException) -> bool:
+    """Whether an error of this process means that another process of the training is gone."""
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return several and isinstance(error, RuntimeError) and bool(_LOST.search(str(error)))
 
 
 def _init_gloo(launcher: str) -> None:

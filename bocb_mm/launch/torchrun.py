@@ -7,6 +7,7 @@ user's mistake should stay one line and status 2, a divergence 3, an interruptio
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 
@@ -22,8 +23,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         torchrun(argv)
     except ChildFailedError as error:
-        status = error.get_first_failure()[1].exitcode
-        return status if status > 0 else 128 - status  # a signal's number is negative
+        rank, failure = error.get_first_failure()
+        for other, found in error.failures.items():  # one that was killed takes the others along
+            if found.exitcode < 0 and found.exitcode != -signal.SIGTERM:
+                rank, failure = other, found
+        if failure.exitcode > 0:
+            return failure.exitcode
+        number = signal.Signals(-failure.exitcode).name
+        print(f'error: process {rank} was ended by {number}; go on with --resume', file=sys.stderr)
+        return 128 - failure.exitcode  # a signal's number is negative
     except SignalException:
         return INTERRUPTED
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from bocb_mm.config.rates import note_rate
 from bocb_mm.errors import UserError
 from bocb_mm.hooks.pretrained import PretrainedHook
 from bocb_mm.hooks.stopping import StoppedRun, record_failure
-from bocb_mm.launch.distributed import number_of_processes, setup_distributed
+from bocb_mm.launch.distributed import lost_peer, number_of_processes, setup_distributed
 from bocb_mm.resume.find import check_resume, checkpoint_directory, find_resumable
 from bocb_mm.runs import exit_codes
 from bocb_mm.runs.lock import RunLock
@@ -208,8 +209,13 @@ def train(cfg: Config, options: TrainOptions) -> int:
         except StoppedRun as stopped:  # a hook ended it in good order and wrote the record
             return stopped.exit_status
         except BaseException as error:
+            lost = lost_peer(error)
             if is_main_process():
                 record_failure(runner, error)
+            if lost:
+                text = 'error: another process of this training is gone; go on with --resume'
+                print(text, file=sys.stderr, flush=True)
+                return exit_codes.FAILED
             if _NOT_DETERMINISTIC in str(error):
                 raise UserError(_name_operator(cfg, str(error))) from error
             raise

@@ -21,6 +21,8 @@ from bocb_mm.resume.randomness import (
     random_state,
     set_random_state,
 )
+from bocb_mm.resume.transforms import stateful_transforms
+from bocb_mm.runs.warn import warn
 
 
 class RunState:
@@ -71,9 +73,10 @@ class RunState:
         self._loaded_plan = self._loaded.get('plan', schedules.old_plan(checkpoint))
         restore_settings(checkpoint['optimizer'], runner.optim_wrapper)
         if 'ema_state_dict' in checkpoint and not _averages(runner):
-            runner.logger.warning(
+            warn(
+                runner,
                 f'{where} holds averaged weights of an EMAHook that is not there any more: the '
-                'run goes on from the weights that were trained, without the average'
+                'run goes on from the weights that were trained, without the average',
             )
             _take_trained_weights(checkpoint)
 
@@ -83,6 +86,12 @@ class RunState:
         if self._batches is None:
             runner.logger.warning(
                 'this data loader has no batch sampler: a resumed run will see other data'
+            )
+        remembering = stateful_transforms(runner.train_dataloader.dataset)
+        if remembering:
+            runner.logger.warning(
+                f'{", ".join(remembering)}: keeps images or random numbers that no checkpoint '
+                'holds: a resumed run goes on, but not bit-equal to one that was never interrupted'
             )
         loop = runner.train_loop
         if self._loaded is not None:
@@ -94,7 +103,7 @@ class RunState:
     def _put_back(self, runner: Runner, own: dict[str, Any]) -> None:
         if self.plan is not None and self._loaded_plan is not None:
             for line in schedules.follow(runner, self._loaded_plan, self.plan):
-                runner.logger.warning(f'resumed with a change: {line}')
+                warn(runner, f'resumed at iteration {runner.iter} with a change: {line}')
         self.evaluated, self.interim = own.get('evaluated', -1), own.get('interim')
         self.saved_at = runner.iter
         sampler = _sampler(runner)
