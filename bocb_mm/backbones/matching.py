@@ -61,7 +61,8 @@ def best_match(
     """
     own = network.state_dict()
     if prefix is None:
-        candidates = list(dict.fromkeys(['', *prefixes(weights, max(1, len(trained(own)) // 2))]))
+        fewest = max(1, min(len(trained(own)), len(weights)) // 2)
+        candidates = list(dict.fromkeys(['', *prefixes(weights, fewest)]))
     else:
         candidates = [prefix.rstrip('.') + '.' if prefix else '']
         if not any(k.startswith(candidates[0]) for k in weights):

@@ -6,6 +6,8 @@ import re
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from bocb_mm.errors import UserError
@@ -242,6 +244,24 @@ def test_less_may_be_asked_for():
     loaded = load_weights(network, stem, 'stem.pth', least=0)
     assert (loaded.n_loaded, round(loaded.share, 5)) == (5, 0.00086)
     assert torch.equal(network.conv1.weight, stem['conv1.weight'])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    prefix=st.text('ab01_.', max_size=12).filter(lambda p: not p or p.endswith('.')),
+    others=st.dictionaries(st.text('abw.', min_size=1, max_size=9), st.integers(1, 40), max_size=5),
+    first=st.booleans(),
+)
+def test_any_prefix_is_found_among_any_other_tensors(prefix, others, first):
+    from bocb_mm.backbones.weights import load_weights
+
+    network = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 6))
+    state = drawn(network)
+    noise = {k: torch.zeros(n) for k, n in others.items() if not k.startswith(prefix or '0')}
+    parts = [noise, under(prefix, state)] if first else [under(prefix, state), noise]
+    loaded = load_weights(network, {'state_dict': parts[0] | parts[1]}, 'f')
+    assert loaded.share == 1
+    assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
 
 
 def test_the_prefix_of_the_best_match_is_taken_and_the_first_of_two_alike():
