@@ -37,6 +37,7 @@ GROUP_KEYS = frozenset(
     {
         *('params', 'param_names', 'name', 'role'),  # torch; bocb_mm.optim_wrappers
         *('param_name', 'group_name', 'layer_id', 'lr_scale', 'fix_lr'),  # mmpretrain, mmdet, timm
+        *('lr_mult', 'decay_mult'),  # mmengine leaves a custom_keys entry in its group
         *('max_lr', 'min_lr', 'base_lr', 'swa_lr', 'max_momentum', 'base_momentum'),  # schedulers
     }
 )

@@ -77,6 +77,8 @@ FOREIGN_KEYS = {
     'group_name': 'layer_0',
     'layer_id': 0,
     'lr_scale': 0.5,
+    'lr_mult': 0.1,
+    'decay_mult': 1.0,
     'initial_lr': 0.1,
     'initial_momentum': 0.9,
     'max_lr': 1.0,
