@@ -149,7 +149,7 @@ def label(name: str, length: int = 15) -> str:
 
     Example:
         >>> label('AdamW'), label('pytorch_optimizer.soap'), label('MyOptimizerOfFriday')
-        ('AdamW', 'pytorch_….soap', 'MyOptimizerOfF…')
+        ('AdamW', 'pytorch_o….soap', 'MyOptimizerOfF…')
     """
     if len(name) <= length:
         return name
