@@ -221,7 +221,7 @@ STOCK = {
     ),
     'YOLOv5': Stock(
         'mmyolo::yolov5/yolov5_n-v61_syncbn_fast_8xb16-300e_coco.py',
-        backbone='YOLOv5CSPDarknet', **DETECTION,
+        backbone='YOLOv5CSPDarknet', **(DETECTION | dict(dataset='yolov5coco')),
     ),
     'RetinaNet': Stock('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', backbone='R-18', **DETECTION),
     'Faster R-CNN': Stock('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', backbone='R-50', **DETECTION),
