@@ -10,8 +10,11 @@ from torch import Tensor
 
 def norms(tensors: list[Tensor]) -> Tensor:
     """Euclidean norm of each tensor, shape (tensors,), at least in single precision."""
-    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
-    found = torch._foreach_norm(tensors, 2, dtype)
+    own = tensors[0].dtype
+    wide = torch.promote_types(own, torch.float32)
+    # a DTensor of torch 2.14.1 takes no dtype
+    exact = wide == own or hasattr(tensors[0], 'to_local')
+    found = torch._foreach_norm(tensors) if exact else torch._foreach_norm(tensors, 2, wide)
     return torch.stack([n.to(found[0].device) for n in found])
 
 
