@@ -7,14 +7,8 @@ from typing import Any
 
 import torch
 
-from bocb_mm.optimizers.base import (
-    MultiTensorOptimizer,
-    Scalars,
-    State,
-    Tensors,
-    add_quotient_,
-    operand,
-)
+from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors
+from bocb_mm.optimizers.foreach import add_quotient_, operand
 
 
 class AdaBelief(MultiTensorOptimizer):

@@ -8,14 +8,8 @@ from typing import Any
 
 import torch
 
-from bocb_mm.optimizers.base import (
-    MultiTensorOptimizer,
-    Scalars,
-    State,
-    Tensors,
-    operand,
-    plus_scaled,
-)
+from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors
+from bocb_mm.optimizers.foreach import operand, plus_scaled
 from bocb_mm.optimizers.moments import update_moments_
 from bocb_mm.optimizers.strict import require
 

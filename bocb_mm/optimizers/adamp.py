@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors
+from bocb_mm.optimizers.base import Scalars, State, Tensors
 from bocb_mm.optimizers.moments import adam_coefficients, adam_direction
-from bocb_mm.optimizers.projection import check_projection, descend_projected_
+from bocb_mm.optimizers.projection import ProjectedOptimizer, descend_projected_
 
 
-class AdamP(MultiTensorOptimizer):
+class AdamP(ProjectedOptimizer):
     r"""AdamW whose step is projected where weights are scale-invariant.
 
     ``u = m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps)``, projected as :mod:`.projection` says;
@@ -43,14 +42,7 @@ class AdamP(MultiTensorOptimizer):
         'delta': 0.1,
         'wd_ratio': 0.1,
     }
-    elementwise = False
     state_names = ('exp_avg', 'exp_avg_sq')
-
-    @classmethod
-    def check(cls, group: Mapping[str, Any]) -> None:
-        """See the base class."""
-        super().check(group)
-        check_projection(group)
 
     @staticmethod
     def coefficients(group: dict[str, Any], step: int) -> Scalars:

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors, add_scaled_
+from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors
+from bocb_mm.optimizers.foreach import add_scaled_
 from bocb_mm.optimizers.moments import adam_coefficients, adam_direction
 from bocb_mm.optimizers.reductions import clipped, decayed_and_adapted, norms, per_tensor
 

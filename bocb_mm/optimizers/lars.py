@@ -7,13 +7,8 @@ from typing import Any
 
 import torch
 
-from bocb_mm.optimizers.base import (
-    MultiTensorOptimizer,
-    Scalars,
-    State,
-    Tensors,
-    add_scaled_,
-)
+from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors
+from bocb_mm.optimizers.foreach import add_scaled_
 from bocb_mm.optimizers.reductions import decayed_and_adapted, norms, per_tensor
 from bocb_mm.optimizers.strict import require
 

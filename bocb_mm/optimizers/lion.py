@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors, add_scaled_
+from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors
+from bocb_mm.optimizers.foreach import add_scaled_
 
 
 class LION(MultiTensorOptimizer):

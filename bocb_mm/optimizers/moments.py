@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from bocb_mm.optimizers.base import Scalars, State, Tensors, operand
+from bocb_mm.optimizers.base import Scalars, State, Tensors
+from bocb_mm.optimizers.foreach import operand
 
 
 def update_moments_(m: Tensors, v: Tensors, grads: Tensors, betas: tuple[float, float]) -> None:

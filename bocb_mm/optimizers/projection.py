@@ -21,15 +21,23 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from bocb_mm.optimizers.base import Scalars, Tensors, add_scaled_
+from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, Tensors
+from bocb_mm.optimizers.foreach import add_scaled_
 from bocb_mm.optimizers.strict import require, require_number
 
 
-def check_projection(settings: Mapping[str, Any]) -> None:
-    """Check ``delta`` and ``wd_ratio``."""
-    require_number('delta', settings['delta'])
-    share = settings['wd_ratio']
-    require(0 <= share <= 1, 'wd_ratio', share, 'a number in [0, 1]')
+class ProjectedOptimizer(MultiTensorOptimizer):
+    """Base of both: ``delta`` is the threshold, ``wd_ratio`` the share of the decay."""
+
+    elementwise = False
+
+    @classmethod
+    def check(cls, group: Mapping[str, Any]) -> None:
+        """See the base class."""
+        super().check(group)
+        require_number('delta', group['delta'])
+        share = group['wd_ratio']
+        require(0 <= share <= 1, 'wd_ratio', share, 'a number in [0, 1]')
 
 
 def descend_projected_(params: Tensors, grads: Tensors, u: Tensors, c: Scalars, s: Scalars) -> None:

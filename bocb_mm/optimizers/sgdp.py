@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors
-from bocb_mm.optimizers.projection import check_projection, descend_projected_
+from bocb_mm.optimizers.base import Scalars, State, Tensors
+from bocb_mm.optimizers.projection import ProjectedOptimizer, descend_projected_
 
 
-class SGDP(MultiTensorOptimizer):
+class SGDP(ProjectedOptimizer):
     r"""SGD with momentum whose step is projected where weights are scale-invariant.
 
     ::
@@ -53,15 +52,8 @@ class SGDP(MultiTensorOptimizer):
         'delta': 0.1,
         'wd_ratio': 0.1,
     }
-    elementwise = False
     state_names = ('momentum_buffer',)
     ranges = {'momentum': (0.0, 1.0)}
-
-    @classmethod
-    def check(cls, group: Mapping[str, Any]) -> None:
-        """See the base class."""
-        super().check(group)
-        check_projection(group)
 
     @staticmethod
     def coefficients(group: dict[str, Any], step: int) -> Scalars:

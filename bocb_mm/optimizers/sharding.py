@@ -44,11 +44,6 @@ def part_of(p: Tensor) -> str:
 def check(name: str, group: dict[str, Any], elementwise: bool) -> None:
     """Refuse parameters that are not whole where the formula needs them whole.
 
-    Args:
-        name: Of the optimizer.
-        group: Parameter group.
-        elementwise: See ``MultiTensorOptimizer``.
-
     Raises:
         SettingError: It would be silently wrong; the message says why and what to do.
     """
@@ -68,13 +63,7 @@ def check(name: str, group: dict[str, Any], elementwise: bool) -> None:
 def check_not_flattened(
     name: str, group: dict[str, Any], matrices: bool, elementwise: bool
 ) -> None:
-    """Refuse a group whose matrices have become flat vectors since it was made.
-
-    Args:
-        name: Of the optimizer.
-        group: Parameter group.
-        matrices: Whether it was made with parameters of two or more dimensions.
-        elementwise: See ``MultiTensorOptimizer``.
+    """Refuse a group that was made with ``matrices`` and now has flat vectors only.
 
     Raises:
         SettingError: As in :func:`check`.

@@ -9,14 +9,8 @@ from typing import Any
 
 import torch
 
-from bocb_mm.optimizers.base import (
-    MultiTensorOptimizer,
-    Scalars,
-    State,
-    Tensors,
-    add_scaled_,
-    due,
-)
+from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors, due
+from bocb_mm.optimizers.foreach import add_scaled_
 from bocb_mm.optimizers.sharding import local
 from bocb_mm.optimizers.strict import require
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from bocb_mm.optimizers.base import MultiTensorOptimizer, add_scaled_
+from bocb_mm.optimizers.base import MultiTensorOptimizer
+from bocb_mm.optimizers.foreach import add_scaled_
 
 
 class Signum(MultiTensorOptimizer):
