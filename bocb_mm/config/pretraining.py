@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
 from bocb_mm.backbones.pretrained import split_init_cfg
-from bocb_mm.config.describe import type_name
+from bocb_mm.checkpoints.download import PACKAGE, package_file
+from bocb_mm.config.describe import parts_of, type_name
 from bocb_mm.errors import UserError
 from bocb_mm.runs.record import RunRecord
 
@@ -31,7 +32,8 @@ def set_pretrained(cfg: Config, checkpoint: str | None, resuming: bool = False) 
             not needed any more.
 
     Raises:
-        UserError: The file does not exist, or the model has no backbone, or several.
+        UserError: The file does not exist, its package is not installed, or the model has no
+            backbone, or several.
     """
     configured = cfg.get('pretrained')
     wanted = configured if checkpoint is None else checkpoint
@@ -40,14 +42,16 @@ def set_pretrained(cfg: Config, checkpoint: str | None, resuming: bool = False) 
     if checkpoint is not None and not resuming:
         cfg.load_from = None
     if wanted in ('', 'none'):
-        _drop(_parts(cfg.model))
+        _drop(parts_of(cfg.model))
         cfg.pretrained, cfg.pretraining = 'none', ''
         return
     if not resuming and '://' not in wanted and not Path(wanted).is_file():
         hint = cfg.get('pretrained_command', 'name another with --pretrained, or none')
         raise UserError(f'pre-trained checkpoint {wanted}: no such file; to make it: {hint}')
+    if not resuming and wanted.startswith(PACKAGE):
+        package_file(wanted)
     backbone = _backbone(cfg, wanted)
-    _drop(part for part in _parts(cfg.model) if any(p is backbone for p in _parts(part)))
+    _drop(part for part in parts_of(cfg.model) if any(p is backbone for p in parts_of(part)))
     backbone['init_cfg'] = ConfigDict(type='Pretrained', checkpoint=wanted)
     if wanted != configured:
         cfg.pretrained, cfg.pretraining = wanted, pretraining_name(wanted)
@@ -55,7 +59,11 @@ def set_pretrained(cfg: Config, checkpoint: str | None, resuming: bool = False) 
 
 def _backbone(cfg: Mapping[str, Any], checkpoint: str) -> Any:
     """The config of the one backbone in a model, at its top or in a part of it."""
-    found = [part['backbone'] for part in _parts(cfg['model']) if _is_part(part.get('backbone'))]
+    found = [
+        part['backbone']
+        for part in parts_of(cfg['model'])
+        if isinstance(part.get('backbone'), Mapping)
+    ]
     if len(found) != 1:
         raise UserError(
             f'--pretrained {checkpoint}: the model {type_name(cfg["model"])} has '
@@ -68,7 +76,7 @@ def _backbone(cfg: Mapping[str, Any], checkpoint: str) -> Any:
 def drop_init(cfg: Config) -> None:
     """Load no weights at the start, wherever the config names some."""
     cfg.load_from = None
-    _drop(_parts(cfg.model))
+    _drop(parts_of(cfg.model))
 
 
 def _drop(parts: Iterable[Any]) -> None:
@@ -96,7 +104,10 @@ def pretraining_of(cfg: Mapping[str, Any]) -> str:
     model = cfg.get('model') or {}
     if cfg.get('load_from') and not cfg.get('resume'):
         return name_in(cfg, str(cfg['load_from']))
-    parts = [model, *(p['backbone'] for p in _parts(model) if _is_part(p.get('backbone')))]
+    parts = [
+        model,
+        *(p['backbone'] for p in parts_of(model) if isinstance(p.get('backbone'), Mapping)),
+    ]
     for part in parts:
         for entry in split_init_cfg(part.get('init_cfg'))[0]:
             return name_in(cfg, str(entry.get('checkpoint')))
@@ -112,18 +123,3 @@ def name_in(cfg: Mapping[str, Any], checkpoint: str) -> str:
     if named and cfg.get('pretrained') in (None, checkpoint):
         return str(named)
     return pretraining_name(checkpoint)
-
-
-def _is_part(value: Any) -> bool:
-    return isinstance(value, Mapping) and 'type' in value
-
-
-def _parts(part: Any) -> Iterator[Any]:
-    """A part of a model's config and all parts in it."""
-    if isinstance(part, Mapping):
-        yield part
-        for value in part.values():
-            yield from _parts(value)
-    elif isinstance(part, list | tuple):
-        for value in part:
-            yield from _parts(value)
