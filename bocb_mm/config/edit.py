@@ -15,6 +15,7 @@ from mmengine.hub import get_config
 
 from bocb_mm import optimizers
 from bocb_mm.compat import quiet_pkg_resources, read_metafiles_once
+from bocb_mm.config.check import check_shape
 from bocb_mm.config.describe import task_of_rates, type_name
 from bocb_mm.errors import UserError, nearest
 from bocb_mm.runs.record import run_directory
@@ -53,6 +54,7 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     except Exception as error:
         words = ' '.join(f'{key}={value}' for key, value in (options or {}).items())
         raise UserError(f'--cfg-options {words}: does not fit config {name} ({error})') from error
+    check_shape(cfg, name)
     if not cfg.get('model') or not cfg.get('train_cfg'):
         raise UserError(
             f'config {name}: has no {"train_cfg" if cfg.get("model") else "model"}; '

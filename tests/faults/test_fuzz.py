@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bocb_mm.checkpoints.read import CheckpointError, load_checkpoint
 from bocb_mm.errors import UserError
@@ -177,3 +179,41 @@ def test_a_moved_directory_is_resumed_from_its_own_files(tmp_path):
 
 def test_a_checkpoint_error_is_a_user_error():
     assert issubclass(CheckpointError, UserError)
+
+
+KEYS = [
+    'model.backbone', 'model.backbone.type', 'model', 'train_dataloader', 'train_cfg',
+    'train_dataloader.batch_size', 'train_dataloader.dataset', 'train_dataloader.dataset.data_root',
+    'train_dataloader.dataset.ann_file', 'train_dataloader.dataset.pipeline', 'val_evaluator',
+    'train_dataloader.num_workers', 'optim_wrapper', 'optim_wrapper.optimizer',
+    'optim_wrapper.optimizer.lr', 'optim_wrapper.optimizer.type', 'optim_wrapper.type',
+    'default_hooks', 'default_hooks.checkpoint', 'default_hooks.checkpoint.out_dir',
+    'default_hooks.checkpoint.save_best', 'custom_hooks', 'randomness', 'randomness.seed',
+    'auto_scale_lr', 'auto_scale_lr.base_batch_size', 'recipe', 'resume', 'load_from',
+    'default_scope', 'pretrained', 'dataset_name', 'headline_metric', 'gamma', 'work_dir',
+]  # fmt: skip
+ODD = [None, '', 'x', -1, 0, 1e999, [], {}, [None], {'type': 'x'}, {'type': 3}, True, '\0', 'a/b']
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.dictionaries(st.sampled_from(KEYS), st.sampled_from(ODD), min_size=1, max_size=3))
+def test_a_config_with_odd_values_is_prepared_or_refused_in_one_line(tiny_config, changes):
+    from bocb_mm.launch.train import TrainOptions, prepare
+
+    config, folder = tiny_config
+    options = TrainOptions(
+        optimizer='AdamW', work_dir=str(folder / 'run'), cfg_options=changes, amp=True
+    )
+    try:
+        assert prepare(str(config), options).lr_source
+    except UserError as error:
+        assert '\n' not in str(error).strip() and len(str(error)) < 1500
+    assert not (folder / 'run').exists()
+
+
+@pytest.fixture(scope='module')
+def tiny_config(tmp_path_factory):
+    from tests.tools.tiny_config import write_tiny_config
+
+    folder = tmp_path_factory.mktemp('odd')
+    return write_tiny_config(folder), folder
