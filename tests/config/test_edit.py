@@ -272,3 +272,20 @@ def test_the_option_for_missing_data_works(dataset, place):
     assert option == f'train_dataloader.{place}.data_root=.'
     cfg.merge_from_dict(edit.parse_options([option]))
     edit.check_data(cfg)
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'words'),
+    [
+        ('optim_wrapper.optimizer.lr', '5e-2', "lr is '5e-2', a number is expected"),
+        ('train_dataloader.batch_size', 'four', "batch_size is 'four', a whole number"),
+        ('custom_hooks', 3, 'custom_hooks is 3, a list'),
+        ('randomness', 'x', "randomness is 'x', a dict"),
+    ],
+)
+def test_a_part_of_another_kind_is_named(tmp_path, path, value, words):
+    text = 'model = dict(type="A", backbone=dict())\ntrain_cfg = dict(max_epochs=1)\n'
+    text += 'optim_wrapper = dict(optimizer=dict(type="SGD"))\ntrain_dataloader = dict()\n'
+    (tmp_path / 'c.py').write_text(text)
+    with pytest.raises(UserError, match=words):
+        edit.load_config(tmp_path / 'c.py', {path: value})
