@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from bocb_mm.errors import UserError
 from bocb_mm.facts import scales
 from bocb_mm.report.names import words
-from bocb_mm.runs.record import FILE_NAME, RunRecord, RunRecordError, find_runs
+from bocb_mm.runs.record import FILE_NAME, RunRecord, RunRecordError, find_runs, status_of
 
 LAYERS_FILE = 'layer_metrics.csv'
 # Points kept of a curve: the page draws it 400 pixels wide.
@@ -92,6 +92,7 @@ def summary(record: RunRecord, place: Path, metric: str = '') -> Summary:
     layers = place / LAYERS_FILE
     return {
         **{field_: getattr(record, field_) for field_ in _COPIED},
+        'status': status_of(place, record),
         'metric': name,
         'larger_is_better': larger,
         'best': (max if larger else min)(results, default=None),

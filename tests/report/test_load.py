@@ -52,6 +52,12 @@ def test_runs_without_a_result_are_named(tmp_path):
         assert word in reasons
 
 
+def test_a_run_whose_process_is_gone_was_killed(tmp_path):
+    folder = save(tmp_path, make_record('SGD', seed=0, best=None, status='running'))
+    (folder / '.run.lock').touch()  # which no process holds
+    assert 'killed' in ' '.join(tables_of(tmp_path)[1])
+
+
 def test_a_repeated_seed_counts_once_the_newer(tmp_path):
     for folder, best, started in (('a', 70.0, '2026-01-02'), ('b', 60.0, '2026-01-01')):
         record = make_record('SGD', seed=0, best=best)
