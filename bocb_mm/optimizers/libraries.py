@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch.optim.optimizer import required as REQUIRED
 
 from bocb_mm.errors import UserError, unknown_name
-from bocb_mm.optimizers.strict import check_arguments
+from bocb_mm.optimizers.loading import check_library_state
+from bocb_mm.optimizers.strict import SettingError, check_keywords, check_numbers, checked_params
 
 CLOSURE = 'it needs a closure that evaluates the loss again'
 SECOND_ORDER = 'it needs a backward pass with create_graph=True'
@@ -34,10 +36,14 @@ REFUSED = {
         'adammini': MODEL,
         'demo': 'it replaces the gradient exchange of DDP by its own',
         'distributedmuon': 'it shards its work over processes by itself; take muon',
+        'lorarite': 'it takes pairs of LoRA factors, which a network does not have',
         'spectralsphere': 'it takes matrices only, a network has norms and biases too',
     },
 }
 """What cannot work, by library, with the reason (timm 1.0.31, pytorch_optimizer 4.1.0)."""
+
+BASES = {'magma': 'adamw'}
+"""pytorch_optimizer classes around another one, whose arguments they take too."""
 
 SPLIT_BY_DIMENSION = {'muon', 'adamuon', 'adago', 'muonclip', 'normuon'}
 """pytorch_optimizer classes whose groups say ``use_muon``; matrices get True, the rest False."""
@@ -98,8 +104,12 @@ def pytorch_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
     except ImportError as error:
         raise LibraryError(_install('pytorch_optimizer', error)) from None
     key = _known('pytorch_optimizer', name, get_supported_optimizers())
-    prepare = _split_by_dimension if key in SPLIT_BY_DIMENSION else None
-    return _builder(f'pytorch_optimizer.{key}', load_optimizer(key), {}, prepare)
+    return _builder(
+        f'pytorch_optimizer.{key}',
+        load_optimizer(key),
+        prepare=_split_by_dimension if key in SPLIT_BY_DIMENSION else list,
+        base=load_optimizer(BASES[key]) if key in BASES else None,
+    )
 
 
 LIBRARIES = {'timm': timm_optimizer, 'pytorch_optimizer': pytorch_optimizer}
@@ -118,30 +128,48 @@ def _known(library: str, name: str, names: Iterable[str]) -> str:
 def _builder(
     label: str,
     target: Callable[..., torch.optim.Optimizer],
-    defaults: dict[str, Any],
-    prepare: Callable[[Any], Any] | None = None,
+    defaults: dict[str, Any] | None = None,
+    prepare: Callable[[Any], Any] = list,
+    base: Callable[..., torch.optim.Optimizer] | None = None,
 ) -> Callable[..., torch.optim.Optimizer]:
+    own = inspect.signature(target).parameters
+    required = [n for n, p in own.items() if p.default is p.empty or p.default is REQUIRED]
+    inherited = inspect.signature(base).parameters if base is not None else {}
+    known = [
+        n
+        for n, p in {**inherited, **own}.items()
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+
     def build(params: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        check_arguments(label, target, kwargs, lenient=False)
-        return target(params if prepare is None else prepare(params), **(defaults | kwargs))
+        check_keywords(label, known, kwargs)
+        check_numbers(kwargs)
+        missing = [n for n in required[1:] if n in known and n not in kwargs]
+        if missing:
+            raise SettingError(f'{label} has no default for {", ".join(missing)}: give a value')
+        entries = prepare(checked_params(params))
+        try:
+            optimizer = target(entries, **(defaults or {}) | kwargs)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise SettingError(f'{label}: {error}') from error
+        wrapped = getattr(optimizer, 'optimizer', optimizer)
+        wrapped.register_load_state_dict_pre_hook(check_library_state)
+        return optimizer
 
     build.__name__ = label
     return build
 
 
-def _split_by_dimension(params: Any) -> list[dict[str, Any]]:
+def _split_by_dimension(entries: list[Any]) -> list[dict[str, Any]]:
     """Groups with ``use_muon``: True for two or more dimensions, False for norms and biases."""
-    entries = list(params)
-    groups = entries if entries and isinstance(entries[0], dict) else [{'params': entries}]
+    groups = entries if isinstance(entries[0], dict) else [{'params': entries}]
     split = []
     for group in groups:
         if 'use_muon' in group:
             split.append(group)
             continue
-        inside = group['params']
-        inside = [inside] if isinstance(inside, torch.Tensor) else list(inside)
         for flag in (True, False):
-            chosen = [p for p in inside if (p.dim() > 1) == flag]
+            chosen = [p for p in group['params'] if (p.dim() > 1) == flag]
             if chosen:
                 split.append({**group, 'params': chosen, 'use_muon': flag})
     return split

@@ -146,23 +146,31 @@ def _other_shape(
 def check_library_state(optimizer: torch.optim.Optimizer, state_dict: StateDict) -> None:
     """What can be checked of an optimizer of another library: a hook before its state is loaded.
 
-    A tensor with as many dimensions as its parameter must have its shape, or 1 in some places.
+    A tensor with as many dimensions as its parameter must have its shape, or 1 in some places,
+    except for square matrices of one side of it (preconditioners, bases).
 
     Raises:
         StateError: The state belongs to another optimizer, or to parameters of other shapes.
     """
     name, saved_groups = type(optimizer).__name__, state_dict['param_groups']
     for group, own in zip(saved_groups, optimizer.param_groups):
-        missing, foreign = own.keys() - group.keys(), group.keys() - own.keys()
-        foreign = {key for key in foreign if not key.startswith('initial_')}
-        if missing & optimizer.defaults.keys() and foreign:
+        missing = optimizer.defaults.keys() - group.keys()
+        foreign = {key for key in group.keys() - own.keys() if not key.startswith('initial_')}
+        if (missing and foreign) or len(missing) > 2:  # a newer version may have one or two more
             raise StateError(
                 f'{name}: a saved group has {_listed(foreign)} and lacks {_listed(missing)}; it '
                 f'belongs to another optimizer: {FIX}'
             )
     for label, number, p, _ in _parameters(optimizer.param_groups, saved_groups):
         for key, value in (state_dict['state'].get(number) or {}).items():
-            if not isinstance(value, torch.Tensor) or not p.dim() or value.dim() != p.dim():
-                continue
-            if any(n not in (1, m) for n, m in zip(value.shape, p.shape)):
-                raise _other_shape(name, label, p, key, tuple(value.shape))
+            for t in value.values() if isinstance(value, dict) else (value,):
+                if isinstance(t, torch.Tensor) and not _may_belong(t.shape, p.shape):
+                    raise _other_shape(name, label, p, key, tuple(t.shape))
+
+
+def _may_belong(shape: torch.Size, p: torch.Size) -> bool:
+    """Whether a part of the state of a parameter of shape ``p`` may have this shape."""
+    if not p or len(shape) != len(p) or 0 in shape:
+        return True
+    square = len(set(shape)) == 1 and len(p) > 1 and shape[0] in p
+    return square or all(n in (1, m) for n, m in zip(shape, p))

@@ -85,7 +85,9 @@ class StrictOptimizer:
             UnknownArgumentError: A keyword that ``__init__`` does not take.
             SettingError: A number is text.
         """
-        check_arguments(cls.__name__, cls, kwargs)
+        known = inspect.signature(cls).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in known.values()):  # a subclass of a user may
+            check_keywords(cls.__name__, known, kwargs)
         check_numbers({key: value for key, value in kwargs.items() if key != 'params'})
         return super().__new__(cls)
 
@@ -165,23 +167,19 @@ def _outside_of_graphs(step: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def check_arguments(name: str, target: Any, kwargs: dict[str, Any], lenient: bool = True) -> None:
-    """Raise for the first keyword that ``target`` does not take.
+def check_keywords(name: str, known: Iterable[str], keywords: Iterable[str]) -> None:
+    """Raise for the first keyword that is not known.
 
     Args:
-        name: How the message calls the target.
-        target: A class or function whose signature counts.
-        kwargs: Keywords it is about to get.
-        lenient: Where the target has ``**kwargs``, let everything pass.
+        name: How the message calls what is built.
+        known: Arguments that it takes.
+        keywords: What it is about to get.
 
     Raises:
         UnknownArgumentError: Names the keyword and the nearest arguments.
     """
-    known = inspect.signature(target).parameters
-    if lenient and any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        return
-    names = [n for n, p in known.items() if n != 'params' and p.kind is not p.VAR_KEYWORD]
-    for key in kwargs:
+    names = [n for n in known if n != 'params']
+    for key in keywords:
         if key not in names and key != 'params':
             raise _unknown_argument(name, key, names)
 

@@ -246,6 +246,22 @@ def test_library_names_are_checked():
         pytorch_optimizer('LBFGS')
     with pytest.raises(UserError, match='weight_decay'):
         pytorch_optimizer('soap')(params=[p], weigth_decay=1)
+    for build, expected in (
+        (timm_optimizer('sgdp'), 'timm.sgdp has no default for lr'),
+        (timm_optimizer('csgdp'), 'lr'),
+        (pytorch_optimizer('ranger21'), 'no default for num_iterations'),
+        (pytorch_optimizer('adamw'), r"lr='5e-2' is text.*0\.05"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            build(params=[p], **({'lr': '5e-2'} if 'text' in expected else {}))
+    with pytest.raises(UserError, match='pytorch_optimizer.adamw: .*learning rate'):
+        pytorch_optimizer('adamw')(params=[p], lr=-1.0)
+    with pytest.raises(UserError, match='empty'):
+        timm_optimizer('lamb')(params=[])
+    with pytest.raises(UserError, match='pairs of LoRA factors'):
+        pytorch_optimizer('lorarite')
+    magma = pytorch_optimizer('magma')(params=[p], lr=0.1, weight_decay=0.1, mask_prob=1.0)
+    assert magma.param_groups[0]['weight_decay'] == 0.1  # of the AdamW inside
     import timm.optim
     from pytorch_optimizer import get_supported_optimizers
 

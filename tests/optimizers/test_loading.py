@@ -8,7 +8,7 @@ from torch import nn
 
 import bocb_mm.optimizers as optimizers
 from bocb_mm.errors import UserError
-from bocb_mm.optimizers.libraries import timm_optimizer
+from bocb_mm.optimizers.libraries import LIBRARIES, timm_optimizer
 
 from .table import CASES
 
@@ -124,3 +124,37 @@ def test_a_setting_out_of_range_is_refused(name):
     saved['param_groups'][0]['lr'] = -1.0
     with pytest.raises(UserError, match='lr=-1'):
         of(name)(model.parameters()).load_state_dict(saved)
+
+
+# state that lies as the parameter, in a dict, factored, as preconditioners, of elements chosen
+OF_LIBRARIES = [
+    *('timm.lamb', 'timm.adafactor', 'timm.adafactorbv', 'timm.kron'),
+    *('pytorch_optimizer.aggmo', 'pytorch_optimizer.sm3', 'pytorch_optimizer.came'),
+    *('pytorch_optimizer.shampoo', 'pytorch_optimizer.soap', 'pytorch_optimizer.alice'),
+    *('pytorch_optimizer.sara', 'pytorch_optimizer.prodigy', 'pytorch_optimizer.magma'),
+]
+
+
+def network(classes):
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(72, classes))
+
+
+@pytest.mark.parametrize('name', OF_LIBRARIES)
+def test_states_of_the_libraries(name):
+    library, _, name = name.partition('.')
+
+    def build(params):
+        return LIBRARIES[library](name)(params=params, lr=1e-3)
+
+    with torch.compiler.set_stance('force_eager'):
+        saved = copy.deepcopy(stepped(build, network(4)).state_dict())
+        build(network(4).parameters()).load_state_dict(saved)
+    with pytest.raises(UserError, match='its saved .* has '):
+        build(network(50).parameters()).load_state_dict(saved)
+
+
+@ALL
+def test_the_state_of_ours_is_refused_by_a_library(name):
+    saved = stepped(of(name), model := nn.Linear(3, 2)).state_dict()
+    with pytest.raises(UserError, match='belongs to another optimizer'):
+        timm_optimizer('lamb')(params=model.parameters(), lr=1e-3).load_state_dict(saved)
