@@ -18,6 +18,7 @@ from bocb_mm.compat import quiet_pkg_resources, read_metafiles_once
 from bocb_mm.config.check import check_shape
 from bocb_mm.config.describe import task_of_rates, type_name
 from bocb_mm.errors import UserError, nearest
+from bocb_mm.optimizers.strict import check_numbers
 from bocb_mm.runs.record import run_directory
 
 OUR_CONSTRUCTOR = 'bocb_mm.OptimWrapperConstructor'
@@ -61,6 +62,9 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
             'a config of one training is expected, not a part for _base_'
         )
     _check_toolbox(cfg, name)
+    wrapper = cfg.get('optim_wrapper') or {}
+    if isinstance(wrapper, Mapping):  # mmengine multiplies the rate before any optimizer sees it
+        check_numbers(wrapper.get('optimizer') or {})
     return cfg
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from bocb_mm.errors import UserError, nearest
 from bocb_mm.optim_wrappers.param_groups import GroupRules, param_groups, unmatched_custom_keys
 from bocb_mm.optim_wrappers.schedule_free import ScheduleFreeSwitch
+from bocb_mm.optimizers.strict import check_numbers
 from bocb_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 #: What a custom key may set whatever the optimizer.
@@ -67,6 +68,7 @@ class OptimWrapperConstructor:
         """Build the optimizer on ``model`` (DDP is looked through) and wrap it."""
         model = getattr(model, 'module', model)
         options = self._optimizer_options()
+        check_numbers(self.optimizer_cfg)
         self._check_custom_settings(options)
         for key in unmatched_custom_keys(model, self.rules):
             print_log(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 from bocb_mm.errors import unknown_name
 from bocb_mm.optimizers.catalog import specs
+from bocb_mm.optimizers.libraries import LIBRARIES
 from bocb_mm.optimizers.spec import CATEGORIES, OptimizerSpec
 
 
@@ -55,10 +56,10 @@ def get_spec(name: str) -> OptimizerSpec:
 
 
 def build_optimizer(name: str, params: Iterable[Any], **kwargs: Any) -> torch.optim.Optimizer:
-    """Build an optimizer of the catalog.
+    """Build an optimizer of the catalog or of a library.
 
     Args:
-        name: Name, upper and lower case alike.
+        name: Name, upper and lower case alike; ``timm.<name>``, ``pytorch_optimizer.<name>``.
         params: Parameters or groups, as for any torch optimizer.
         kwargs: Arguments of the class. The fixed settings of the row are the defaults.
 
@@ -73,7 +74,23 @@ def build_optimizer(name: str, params: Iterable[Any], **kwargs: Any) -> torch.op
         >>> build_optimizer('lamb', [p], lr=1e-3).param_groups[0]['betas']
         (0.9, 0.999)
     """
-    return get_spec(name).cls(params, **kwargs)
+    return optimizer_builder(name)(params=params, **kwargs)
+
+
+def optimizer_builder(name: str) -> Callable[..., torch.optim.Optimizer]:
+    """What builds an optimizer from ``params`` and its arguments: a class, or a library's function.
+
+    Args:
+        name: One of the catalog, ``timm.<name>`` or ``pytorch_optimizer.<name>``, with or without
+            ``bocb_mm.`` before it.
+
+    Raises:
+        UnknownNameError: No such optimizer.
+    """
+    library, dot, rest = name.removeprefix('bocb_mm.').partition('.')
+    if dot and library in LIBRARIES:
+        return LIBRARIES[library](rest)
+    return get_spec(name.removeprefix('bocb_mm.')).cls
 
 
 def catalog_table() -> str:

@@ -150,6 +150,17 @@ def test_a_part_for_base_is_no_config_of_a_training(tmp_path):
         edit.load_config(tmp_path / 'part.py')
 
 
+def test_a_rate_that_yaml_reads_as_text_is_one_line(tmp_path):
+    """mmengine's constructor would multiply it by ``bias_lr_mult``: a TypeError."""
+    (tmp_path / 'c.yaml').write_text(
+        'model: {type: RetinaNet}\n'
+        'train_cfg: {type: EpochBasedTrainLoop}\n'
+        'optim_wrapper: {type: OptimWrapper, optimizer: {type: SGD, lr: 5e-2}}\n'
+    )
+    with pytest.raises(UserError, match=r"lr='5e-2' is text, not a number; write 0\.05"):
+        edit.load_config(tmp_path / 'c.yaml')
+
+
 def test_a_config_that_is_not_python_is_named(tmp_path):
     (tmp_path / 'bad.py').write_text('model = dict(')
     with pytest.raises(UserError, match='bad.py cannot be read'):

@@ -32,6 +32,11 @@ def test_the_same_groups_for_every_optimizer(name):
     assert [len(g['params']) for g in groups] == [4, 2]
 
 
+def test_a_rate_that_is_text_is_refused():
+    with pytest.raises(UserError, match=r"lr='5e-2' is text, not a number; write 0\.05"):
+        build(ToyNet(), {'type': 'bocb_mm.SGD', 'lr': '5e-2'}, {'bias_lr_mult': 2.0})
+
+
 @pytest.mark.parametrize('name', ['LARS', 'LAMB'])
 def test_adaptation_exclusions_are_explicit(name):
     adapt = [g['adapt'] for g in build(ToyNet(), f'bocb_mm.{name}').optimizer.param_groups]
