@@ -316,7 +316,7 @@ def test_group_that_joins_after_steps(name, mode, compilations):
     assert_alike(ours, [b], [c], alone, rtol=1e-6, atol=1e-7)
 
 
-@NINE
+@pytest.mark.parametrize('name', CASES)
 def test_refused_gradient_has_counted_no_step(name):
     dense, table = nn.Parameter(torch.ones(2, 3)), nn.Embedding(5, 3, sparse=True)
     optimizer = optimizers.build_optimizer(name, [dense, table.weight], lr=1e-2)
