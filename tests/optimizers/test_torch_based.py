@@ -369,7 +369,7 @@ def test_step_hooks_fire_once_with_all_parameters(name, foreach, plain_ones_exis
     assert seen == [('all before', 3), ('before', 3), ('after', 3), ('all after', 3)]
 
 
-@pytest.mark.parametrize('mode', [{}, {'foreach': True}, {'compile': True}], ids=str)
+@pytest.mark.parametrize('mode', [{'foreach': True}, {'compile': True}], ids=str)
 @pytest.mark.parametrize('name', CASES)
 def test_step_inside_a_compiled_training_step(name, mode, monkeypatch):
     """As mmengine's ``compile=True``: forward, backward and step in one compiled function."""
