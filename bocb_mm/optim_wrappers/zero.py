@@ -46,3 +46,12 @@ class ZeroRedundancyOptimizer(_Zero):
                 'all gradients, of which a process has a share; set max_grad_norm=0 and clip '
                 'before the step: optim_wrapper clip_grad=dict(max_norm=...)'
             )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a whole state in each process; the optimizer checks its share as it checks its own.
+
+        Raises:
+            StateError: It belongs to another optimizer, or to parameters of other shapes.
+        """
+        super().load_state_dict(state_dict)
+        self.optim.load_state_dict(self.optim.state_dict())

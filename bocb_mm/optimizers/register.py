@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from bocb_mm.optimizers.catalog import specs
 from bocb_mm.optimizers.libraries import LIBRARIES
-from bocb_mm.optimizers.zero import ZeroRedundancyOptimizer
 from bocb_mm.registry import OPTIMIZERS
 
 for _spec in specs():
     OPTIMIZERS.register_module(name=_spec.name, module=_spec.cls)
-OPTIMIZERS.register_module(module=ZeroRedundancyOptimizer)
 
 OPTIMIZERS.libraries.update(LIBRARIES)

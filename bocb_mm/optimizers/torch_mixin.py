@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import Parameter
+from types import FunctionType
 from typing import Any, ClassVar
 
 import torch
@@ -127,9 +128,7 @@ class TorchOptimizer(StrictOptimizer):
                 self.state[p][key] = self.state[p][key].to(p.device, torch.float64)
         layout = [(p.shape, p.stride(), p.dtype, p.device) for p in params]
         if layout != self._layout:
-            if self._compiled is not None:
-                torch.compiler.reset()
-            self._compiled = torch.compile(partial(type(self).torch_step, self), options=OPTIONS)
+            self._compiled = partial(torch.compile(self._fresh_step(), options=OPTIONS), self)
             self._rates = [torch.tensor(0.0, dtype=torch.float64) for _ in self.param_groups]
             self._layout = layout
         rates = [group['lr'] for group in self.param_groups]
@@ -140,6 +139,15 @@ class TorchOptimizer(StrictOptimizer):
         finally:
             for group, rate in zip(self.param_groups, rates):
                 group['lr'] = rate
+
+    def _fresh_step(self) -> Callable[[Any], Any]:
+        """A copy of torch's step, compiled by itself: dynamo keeps what it compiled by code object.
+
+        torch 2.9.1 goes on with code for the layout that a parameter had.
+        """
+        step = type(self).torch_step
+        code = step.__code__.replace(co_name=f'{type(self).__name__}_step')
+        return FunctionType(code, step.__globals__, argdefs=step.__defaults__)
 
     def _compiles(self, p: torch.Tensor, group: dict[str, Any]) -> bool:
         """Not where torch has yet to make the state, nor 0-dim float64 on a CPU (miscompiled)."""

@@ -1,6 +1,6 @@
-"""Sharded parameters (FSDP2) and sharded state (ZeRO) in two gloo processes, beside whole ones.
+"""PyTorch's nine on sharded parameters (FSDP2) in two gloo processes, beside whole ones.
 
-Called as ``zero_worker.py FOLDER``; rank 0 writes ``found.json``: by kind and optimizer the
+Called as ``fsdp_worker.py FOLDER``; rank 0 writes ``found.json``: by optimizer the
 largest difference of a parameter to an unsharded training and how far that went, or the error.
 """
 
@@ -20,12 +20,10 @@ from torch.distributed.fsdp import fully_shard
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+
 from bocb_mm.optimizers import build_optimizer, get_spec, list_optimizers
-from bocb_mm.optimizers.zero import ZeroRedundancyOptimizer
 
 SETTINGS: dict[str, Any] = {'lr': 1e-2, 'weight_decay': 0.1}
-# what depends on all gradients is clipped outside, as the error of the class says
-UNCLIPPED = {'LAMB': {'max_grad_norm': 0.0}}
 
 
 def network() -> nn.Module:
@@ -51,28 +49,11 @@ def fsdp(name: str, mesh: Any) -> tuple[float, float]:
     """Six steps, the last three after loading into another optimizer."""
     whole, model = network(), network()
     fully_shard(model, mesh=mesh)
-    settings = SETTINGS | UNCLIPPED.get(name, {})
-    reference = build_optimizer(name, whole.parameters(), foreach=False, **settings)
-    optimizer = build_optimizer(name, model.parameters(), **settings)
+    reference = build_optimizer(name, whole.parameters(), foreach=False, **SETTINGS)
+    optimizer = build_optimizer(name, model.parameters(), **SETTINGS)
     train(model, optimizer)
-    fresh = build_optimizer(name, model.parameters(), **settings)
+    fresh = build_optimizer(name, model.parameters(), **SETTINGS)
     fresh.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(model, fresh, 3)
-    train(whole, reference)
-    train(whole, reference, 3)
-    return difference(model, whole), difference(network(), whole)
-
-
-def zero(name: str, mesh: Any) -> tuple[float, float]:
-    whole, model = network(), network()
-    settings = SETTINGS | UNCLIPPED.get(name, {})
-    reference = build_optimizer(name, whole.parameters(), **settings)
-    optimizer = ZeroRedundancyOptimizer(model.parameters(), f'bocb_mm.{name}', **settings)
-    train(model, optimizer)
-    saved = [optimizer.state_dict()]
-    torch.distributed.broadcast_object_list(saved)
-    fresh = ZeroRedundancyOptimizer(model.parameters(), name, **settings)
-    fresh.load_state_dict(saved[0])
     train(model, fresh, 3)
     train(whole, reference)
     train(whole, reference, 3)
@@ -84,19 +65,14 @@ def rank_of(rank: int, folder: Path) -> None:
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
     )
     mesh = init_device_mesh('cpu', (2,))
-    found: dict[str, dict[str, Any]] = {'fsdp': {}, 'zero': {}}
-    for kind, run in (('fsdp', fsdp), ('zero', zero)):
-        for name in list_optimizers():
-            if kind == 'fsdp' and get_spec(name).implementation == 'bocb_mm':
-                continue  # sharded_worker.py
-            try:
-                found[kind][name] = run(name, mesh)
-            except Exception as error:
-                found[kind][name] = f'{type(error).__name__}: {error}'
-    try:
-        ZeroRedundancyOptimizer(network().parameters(), 'LAMB', lr=1e-2)
-    except ValueError as error:
-        found['zero']['LAMB clipped'] = f'{type(error).__name__}: {error}'
+    found: dict[str, Any] = {}
+    for name in list_optimizers():
+        if get_spec(name).implementation == 'bocb_mm':
+            continue  # sharded_worker.py
+        try:
+            found[name] = fsdp(name, mesh)
+        except Exception as error:
+            found[name] = f'{type(error).__name__}: {error}'
     if rank == 0:
         (folder / 'found.json').write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
