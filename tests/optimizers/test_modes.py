@@ -137,18 +137,20 @@ def test_settings_of_groups_mean_the_same_in_every_mode(name, drawn):
 @pytest.mark.parametrize('name', ['LAMB', 'Adan'])
 def test_each_group_clips_to_its_own_norm(name, mode, compilations):
     """Also a group that does not clip: its gradients count in the norm."""
-    limits, results = (1.0, 0.0, 4.0), []
-    for clipped in (False, True):
+    limits, found = (1.0, 0.0, 4.0), []
+    for inside in (False, True):
         params = parameters([(3, 4), (5, 6), (7, 2)])
-        norm = torch.cat([p.grad.flatten() for p in params]).norm()
-        groups = [{'params': [p], 'max_grad_norm': m * clipped} for p, m in zip(params, limits)]
-        if not clipped:
+        groups = [{'params': [p], 'max_grad_norm': m * inside} for p, m in zip(params, limits)]
+        optimizer = optimizers.build_optimizer(name, groups, lr=0.1, weight_decay=0.1, **mode)
+        for size in (1.0, 10.0, 0.1):  # a constant factor would cancel
+            for p, g in zip(params, parameters([p.shape for p in params])):
+                p.grad = size * g.grad
+            norm = torch.cat([p.grad.flatten() for p in params]).norm()
             for p, limit in zip(params, limits):
-                p.grad *= min(1.0, limit / norm) if limit else 1.0
-        optimizers.build_optimizer(name, groups, lr=0.1, weight_decay=0.1, **mode).step()
-        results.append(params)
-    assert norm > 4
-    for p, q in zip(*results):
+                p.grad *= min(1.0, limit / norm) if limit and not inside else 1.0
+            optimizer.step()
+        found.append(params)
+    for p, q in zip(*found):
         torch.testing.assert_close(p, q)
 
 
