@@ -70,7 +70,7 @@ def _placed(value: Any, like: Any) -> Any:
 
 
 def _groups_with_run_flags(optimizer: Any, state_dict: StateDict) -> list[dict[str, Any]]:
-    """The saved groups, with this optimizer's way to run and with settings that are new since."""
+    """The saved groups, in this optimizer's execution mode and with settings new since."""
     name = type(optimizer).__name__
     if not isinstance(state_dict, dict) or not {'state', 'param_groups'} <= set(state_dict):
         raise StateError(f'{name}: expected a dict with "state" and "param_groups" in it')

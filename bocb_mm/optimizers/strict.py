@@ -147,7 +147,7 @@ class StrictOptimizer:
             raise ParametersError(f'{name}: {error}') from None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; how a step is run stays as this optimizer was built.
+        """Load a state; the execution mode stays as this optimizer was built.
 
         Raises:
             StateError: The state belongs to another optimizer, or to a model with other shapes.
@@ -308,12 +308,6 @@ def require_number(name: str, value: Any, low: float = 0.0, below: float = math.
     top = '' if below == math.inf else f', {below:g})'
     span = f'in [{low:g}{top}' if top else f'of at least {low:g}'
     require(good, name, value, f'a number {span}')
-
-
-def check_common(lr: Any, weight_decay: Any, eps: Any = 1.0) -> None:
-    """Check what nearly every optimizer takes: rate, decay and eps are numbers of at least 0."""
-    for name, value in (('lr', lr), ('weight_decay', weight_decay), ('eps', eps)):
-        require_number(name, value)
 
 
 def check_betas(betas: Any, n: int) -> None:

@@ -168,7 +168,7 @@ class TorchOptimizer(StrictOptimizer):
         return state
 
     def __getstate__(self) -> dict[str, Any]:
-        """What pickling and copying keep: torch's part and the way to run."""
+        """What pickling and copying keep: torch's part and the execution mode."""
         state: Any = super().__getstate__()
         return state | {'compile': self.compile}
 
