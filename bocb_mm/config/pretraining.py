@@ -46,8 +46,9 @@ def set_pretrained(cfg: Config, checkpoint: str | None, resuming: bool = False) 
         cfg.pretrained, cfg.pretraining = 'none', ''
         return
     if not resuming and '://' not in wanted and not Path(wanted).is_file():
-        hint = cfg.get('pretrained_command', 'name another with --pretrained, or none')
-        raise UserError(f'pre-trained checkpoint {wanted}: no such file; to make it: {hint}')
+        command = cfg.get('pretrained_command')
+        hint = f'to make it: {command}' if command else 'name another with --pretrained, or none'
+        raise UserError(f'pre-trained checkpoint {wanted}: no such file; {hint}')
     if not resuming and wanted.startswith(PACKAGE):
         package_file(wanted)
     backbone = _backbone(cfg, wanted)
