@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -75,9 +76,10 @@ class Loaded:
                 f'nothing in {self.source} fits, so it starts from random weights; it has '
                 f'{some(self.fresh)}, the file has {some(self.left)}'
             )
+        percent = math.floor(1e4 * self.share) / 100  # 100 is all, and nothing less
         text = (
-            f'{self.n_loaded} of {self.n_tensors} tensors, {100 * self.share:.4g} % of the '
-            f'parameters, from {Path(self.source).name}'
+            f'{self.n_loaded} of {self.n_tensors} tensors, {percent:g} % of the parameters, from '
+            f'{Path(self.source).name}'
         )
         if self.prefix:
             text += f' (prefix {self.prefix!r})'
