@@ -3,7 +3,7 @@
 # AdamW 1e-4 / 0.05 is mmdet's setting for ResNets of RSB (retinanet_r50-rsb-pre_fpn_1x_coco).
 _base_ = './_base_/retinanet_coco_1x.py'
 pretraining = 'Adan'
-pretrained = 'work_dirs/r-50_rsb-a2_adan/Adan/lr0.03_wd0.02_seed0/epoch_300.pth'
+pretrained = 'work_dirs/r-50_rsb-a2_adan/Adan/lr0.015_wd0.02_seed0/epoch_300.pth'
 pretrained_command = 'bash tools/dist_train.sh configs/pretrain/imagenet/r-50_rsb-a2_adan.py 8'
 model = dict(backbone=dict(type='bocb_mm.R-50', init_cfg=None))
 optim_wrapper = dict(

@@ -211,7 +211,7 @@ def default(optimizer: str, recipe: str = DEFAULT_RECIPE) -> Default:
 
     Example:
         >>> default('AdamW', 'detection').source, default('LION').lr
-        ('mmdet RetinaNet (RSB R-50, Swin, ConvNeXt)', 0.0002)
+        ('mmdet RetinaNet RSB R-50', 0.0002)
     """
     sourced = DEFAULTS.get((optimizer, recipe))
     if sourced is not None:

@@ -83,7 +83,7 @@ class OptimizerSpec:
         Example:
             >>> from bocb_mm.optimizers import get_spec
             >>> get_spec('AdamW').default('detection').source
-            'mmdet RetinaNet (RSB R-50, Swin, ConvNeXt)'
+            'mmdet RetinaNet RSB R-50'
         """
         return facts.default(self.name, _recipe_key(task, recipe))
 

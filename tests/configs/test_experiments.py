@@ -162,7 +162,22 @@ def test_an_imagenet_pre_training_is_its_recipe_and_its_network(name):
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in cfg.items()}
         assert given == {k: defaults[k] for k in given} and {'lr', 'weight_decay'} <= set(given)
         expected.optim_wrapper.optimizer = found.optim_wrapper.optimizer
+    if optimizer == ['adan']:  # test_adan_is_trained_as_by_its_authors
+        expected.optim_wrapper.paramwise_cfg = found.optim_wrapper.paramwise_cfg
+        expected.train_dataloader.sampler = found.train_dataloader.sampler
+        expected.param_scheduler = found.param_scheduler
     assert found.to_dict() == expected.to_dict()
+
+
+def test_adan_is_trained_as_by_its_authors():
+    """sail-sg/Adan, CV/timm/supervised.md and exp_results/ResNet/Res50/args_res50_300.yaml."""
+    cfg = load('pretrain/imagenet/r-50_rsb-a2_adan.py')
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay, optimizer.max_grad_norm) == (0.015, 0.02, 5.0)
+    assert cfg.optim_wrapper.paramwise_cfg == {'excluded_decay_mult': 1.0}  # --bias-decay
+    assert cfg.train_dataloader.sampler.type == 'DefaultSampler'  # --aug-repeats 0
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.end, cosine.begin, cosine.eta_min) == (60, 60, 1e-5)
 
 
 def test_table_2_and_the_pre_trainings_of_table_3_are_there():
