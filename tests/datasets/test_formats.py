@@ -109,7 +109,9 @@ def test_configs_build(path, data_root, monkeypatch):
             assert by_iter or not scheduler.get('by_epoch', True)
     maps = model.backbone(torch.zeros(2, 3, 64, 64))
     assert all(torch.isfinite(m).all() for m in maps)
-    assert 0 < sum(p.numel() for p in model.parameters()) < 3e6  # small enough for two cores
+    assert (
+        0 < sum(p.numel() for p in model.parameters()) < (4e6 if 'lite0' in path.stem else 3e6)
+    )  # small enough for two cores
 
 
 def test_records_name_the_sets_apart():
@@ -121,7 +123,7 @@ def test_records_name_the_sets_apart():
     names = [describe(Config.fromfile(path)).dataset for path in QUICKSTART + REAL]
     assert names == [
         'digits', 'digits', 'scenes', 'figures',
-        'cifar10-10k', 'bccd', 'cifar10-10k', 'cifar10-10k', 'mouse',
+        'cifar10-10k', 'bccd', 'bccd', 'cifar10-10k', 'cifar10-10k', 'mouse', 'mouse',
     ]  # fmt: skip
 
 
