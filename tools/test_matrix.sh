@@ -20,9 +20,8 @@ torch2.4         3.11   2.4.1  0.19.1
 torch2.3         3.11   2.3.1  0.18.1
 onedl            3.11   2.14.1 0.29.1 onedl-mmengine==0.10.12 onedl-mmdetection==3.5.1 onedl-mmpretrain==1.3.6
 '
-CORE=${CORE:-tests/test_doctor.py tests/stand_ins tests/optimizers/test_catalog.py
-    tests/optimizers/test_references.py tests/checkpoints tests/hooks/test_safe_checkpoint.py
-    tests/optim_wrappers/test_amp.py tests/tools/test_train.py
+CORE=${CORE:-tests/stand_ins tests/optimizers/test_catalog.py tests/optimizers/test_references.py
+    tests/checkpoints/test_read.py tests/hooks/test_safe_checkpoint.py
     tests/test_stock_configs.py::test_two_hook_lines_measure_and_record}
 MATRIX=${MATRIX:-work_dirs/matrix}
 uv=${UV:-$(command -v uv || echo .uv/bin/uv)}
