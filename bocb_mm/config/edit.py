@@ -55,6 +55,10 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     except Exception as error:
         words = ' '.join(f'{key}={value}' for key, value in (options or {}).items())
         raise UserError(f'--cfg-options {words}: does not fit config {name} ({error})') from error
+    wrapper: Any = cfg.get('optim_wrapper')
+    optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
+    if isinstance(optimizer, Mapping):  # a rate that is text: said with what to write instead
+        check_numbers(optimizer)
     check_shape(cfg, name)
     if not cfg.get('model') or not cfg.get('train_cfg'):
         raise UserError(
@@ -62,9 +66,6 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
             'a config of one training is expected, not a part for _base_'
         )
     _check_toolbox(cfg, name)
-    wrapper = cfg.get('optim_wrapper') or {}
-    if isinstance(wrapper, Mapping):  # mmengine multiplies the rate before any optimizer sees it
-        check_numbers(wrapper.get('optimizer') or {})
     return cfg
 
 

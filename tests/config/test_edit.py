@@ -288,7 +288,7 @@ def test_the_option_for_missing_data_works(dataset, place):
 @pytest.mark.parametrize(
     ('path', 'value', 'words'),
     [
-        ('optim_wrapper.optimizer.lr', '5e-2', "lr is '5e-2', a number is expected"),
+        ('optim_wrapper.optimizer.lr', '5e-2', "lr='5e-2' is text, not a number"),
         ('train_dataloader.batch_size', 'four', "batch_size is 'four', a whole number"),
         ('custom_hooks', 3, 'custom_hooks is 3, a list'),
         ('randomness', 'x', "randomness is 'x', a dict"),
