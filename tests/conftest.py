@@ -32,6 +32,15 @@ def shared_data() -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def trust_ends_with_the_test():
+    """``--trust-checkpoint`` counts for the rest of a process, which other tests run in too."""
+    yield
+    read = sys.modules.get('bocb_mm.checkpoints.read')
+    if read is not None and read.is_trusting():
+        read.install_safe_loading(trust=False)
+
+
 @pytest.fixture
 def run_tool(root):
     """Call a Python tool's ``main`` in this process; returns (exit status, stdout, stderr)."""
