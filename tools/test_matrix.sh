@@ -18,7 +18,7 @@ torch2.6         3.11   2.6.0  0.21.0
 torch2.5         3.11   2.5.1  0.20.1
 torch2.4         3.11   2.4.1  0.19.1
 torch2.3         3.11   2.3.1  0.18.1
-onedl            3.11   2.14.1 0.29.1 onedl-mmengine==0.10.12 onedl-mmdetection==3.5.1 onedl-mmpretrain==1.3.6
+forks            3.11   2.14.1 0.29.1 onedl-mmengine==0.10.12 onedl-mmdetection==3.5.1 onedl-mmpretrain==1.3.6
 '
 CORE=${CORE:-tests/stand_ins tests/optimizers/test_catalog.py tests/optimizers/test_references.py
     tests/checkpoints/test_read.py tests/hooks/test_safe_checkpoint.py
