@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -19,6 +20,9 @@ OPTIMIZERS = ('SGD', 'AdamW')
 
 def run(report: Report, settings: Settings) -> None:
     """Trials on the device, one of which dies; on a machine with a GPU, trials on its CPU too."""
+    if importlib.util.find_spec('bocb_mm.search.driver') is None:
+        report.skip('all', 'it is for studies that are directories; today they are databases')
+        return
     config = short.write_config(settings.folder, settings.root)
     with report.guard('a trial killed'):
         _search(report, settings, config, settings.device, kill=True)
