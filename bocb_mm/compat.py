@@ -140,11 +140,13 @@ def stay_on_cpu() -> None:
     """Let this process train on the CPU although the machine has a GPU.
 
     mmengine 0.10.7 asks once, when it is imported, which device there is: a forked process that
-    hides the GPUs from itself would still move its model to one.
+    hides the GPUs from itself would still move its model to one. Where mmengine is not imported
+    yet, hiding them is enough, and an import would cost each trial a second.
     """
     import os
-
-    from mmengine.device import utils
+    import sys
 
     os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
-    utils.DEVICE = 'cpu'
+    utils: Any = sys.modules.get('mmengine.device.utils')
+    if utils is not None:
+        utils.DEVICE = 'cpu'
