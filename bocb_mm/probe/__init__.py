@@ -1,0 +1,1 @@
+"""Is a backbone coupled to its optimizer, or is it just the learning rate? One command answers."""

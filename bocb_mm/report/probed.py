@@ -1,0 +1,388 @@
+"""From the runs of a probe to its answer: statistics, verdict, and three sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from bocb_mm.errors import UserError
+from bocb_mm.report import gap, tuning
+from bocb_mm.report.gap import Interval
+
+SCHEMA_VERSION = 1
+"""Version of ``probe.json``."""
+
+TUNING, FRESH, LONGER = 'tuning', 'fresh', 'longer'
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a probe.
+
+    Attributes:
+        optimizer: Its name.
+        lr: Learning rate.
+        weight_decay: Weight decay.
+        seed: Random seed.
+        stage: ``'tuning'``, ``'fresh'`` (confirms the best rate) or ``'longer'``.
+        value: Result in points, larger is better; ``-inf`` diverged, NaN without a result.
+        length: Of the schedule, 1 for the probe's own.
+        seconds: That it took.
+        directory: Where it is.
+        message: Why it has no result, or diverged.
+    """
+
+    optimizer: str
+    lr: float
+    weight_decay: float
+    seed: int
+    stage: str
+    value: float
+    length: float = 1.0
+    seconds: float | None = None
+    directory: str = ''
+    message: str = ''
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was probed; results of probes compare where all but ``backbone`` agrees.
+
+    Attributes:
+        backbone: Name of the network.
+        task: ``'classification'`` and so on.
+        dataset: Name of the data.
+        metric: Name of the metric.
+        budget: What one run does, in words: ``'400 iterations of 64 images'``.
+        protocol: Version of the protocol.
+        data: Hash of data, schedule and batch, without the network.
+        sign: -1 for an error, where smaller is better.
+        floor: What a network that learned nothing reaches, in points.
+    """
+
+    backbone: str
+    task: str
+    dataset: str
+    metric: str
+    budget: str
+    protocol: int
+    data: str = ''
+    sign: float = 1.0
+    floor: float = 0.0
+
+    def comparable(self, other: Mapping[str, Any]) -> bool:
+        """Whether the subject of another ``probe.json`` had the same data and budget."""
+        names = ('task', 'dataset', 'metric', 'budget', 'protocol', 'data')
+        return all(getattr(self, name) == other.get(name) for name in names)
+
+
+def analyse(
+    subject: Subject,
+    runs: Sequence[Run],
+    defaults: Mapping[str, float],
+    margin: float,
+    references: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Everything a probe has to say, as ``probe.json`` holds it.
+
+    A fresh run that diverged counts as the worst finite result of the probe. The optimizer that
+    stands for a family is the one whose tuning run was best.
+
+    Args:
+        subject: What was probed.
+        runs: All runs that have ended.
+        defaults: The catalog's rate of each optimizer that was to be tried.
+        margin: In points.
+        references: ``probe.json`` of other networks; those of other data or budget are left out.
+
+    Returns:
+        JSON-able: ``schema_version, subject, margin, optimizers, gap, range, lengths, best,
+        sentences, references, runs``.
+    """
+    worst = min((r.value for r in runs if math.isfinite(r.value)), default=subject.floor)
+    rows = [_of_optimizer(o, runs, default, subject, worst) for o, default in defaults.items()]
+    first = _gap(rows, runs, FRESH, margin, worst)
+    lengths = sorted({r.length for r in runs if r.stage == LONGER})
+    longer = [_longer(rows, runs, length, margin, worst, first) for length in lengths]
+    best = max(
+        (r for r in rows if r['fresh']), key=lambda r: (r['expected'][0], r['name']), default=None
+    )
+    result: dict[str, Any] = {
+        'schema_version': SCHEMA_VERSION,
+        'subject': asdict(subject),
+        'margin': margin,
+        'optimizers': rows,
+        'gap': first,
+        'range': _range(rows, margin),
+        'lengths': longer,
+        'best': best and {k: best[k] for k in ('name', 'lr', 'weight_decay', 'expected')},
+        'references': [_reference(r) for r in references if subject.comparable(r['subject'])],
+        'runs': [_run(r) for r in runs],
+    }
+    result['sentences'] = sentences(subject, result, runs)
+    return result
+
+
+def _of_optimizer(
+    name: str, runs: Sequence[Run], default: float, subject: Subject, worst: float
+) -> dict[str, Any]:
+    mine = [r for r in runs if r.optimizer == name]
+    tried = {r.lr: r for r in sorted(mine, key=lambda r: r.lr) if r.stage == TUNING}
+    curve = {lr: r.value for lr, r in tried.items()}
+    worked = [lr for lr, value in curve.items() if math.isfinite(value)]
+    best = min(worked, key=lambda x: (-curve[x], abs(math.log(x / default)), x), default=None)
+    fresh = [_finite(r.value, worst) for r in mine if r.stage == FRESH and r.lr == best]
+    at_default = curve.get(default, math.nan)
+    cost = Interval(0.0) if best == default else gap.default_cost(fresh, at_default)
+    frame = pd.DataFrame({'optimizer': name, 'column': '', 'value': list(curve.values())})
+    ease = tuning.tuning_ease(frame)
+    return {
+        'name': name,
+        'family': gap.family(name),
+        'default_lr': default,
+        'lr': best,
+        'weight_decay': mine[0].weight_decay if mine else None,
+        'tuned': _json(curve[best]) if best is not None else None,
+        'fresh': fresh,
+        'expected': gap.mean(fresh).to_json(),
+        'default_cost': cost.to_json() if math.isfinite(cost.estimate) else [None] * 3,
+        'default_diverged': at_default == -math.inf,
+        'lr_sensitivity': _json(
+            gap.lr_sensitivity(
+                list(curve), list(curve.values()), subject.floor, default / 16.1, default * 16.1
+            )
+        ),
+        'diverged_share': _json(gap.diverged_share([r.value for r in mine])),
+        'tuning_ease': _json(float(ease.iat[0, 0])) if ease.size else None,
+        'edge': len(tried) > 1 and best in (min(tried), max(tried)),
+        'smallest_lr': min(tried, default=None),
+    }
+
+
+def _finite(value: float, worst: float) -> float:
+    return value if math.isfinite(value) else worst
+
+
+def _representatives(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The best tuned optimizer of each family that has one confirmed."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in sorted(rows, key=lambda r: r['tuned'] if r['tuned'] is not None else -math.inf):
+        if row['fresh']:
+            found[row['family']] = row
+    return found
+
+
+def _gap(
+    rows: Sequence[Mapping[str, Any]],
+    runs: Sequence[Run],
+    stage: str,
+    margin: float,
+    worst: float,
+    length: float = 1.0,
+) -> dict[str, Any]:
+    """The signed gap at one length, its verdict, and what would decide it."""
+    standing = _representatives(rows)
+    sides = {}
+    for family, row in standing.items():
+        values = {
+            r.seed: _finite(r.value, worst)
+            for r in runs
+            if (r.optimizer, r.lr, r.stage) == (row['name'], row['lr'], stage)
+            and (stage == FRESH or r.length == length)
+        }
+        sides[family] = dict(sorted(values.items()))
+    a, b = (list(sides.get(f, {}).values()) for f in (gap.ADAPTIVE, gap.FIXED))
+    found = gap.difference(a, b)
+    verdict = gap.decide(found, margin)
+    return {
+        'verdict': verdict,
+        'words': gap.VERDICTS[verdict],
+        'interval': found.to_json(),
+        gap.ADAPTIVE: standing[gap.ADAPTIVE]['name'] if gap.ADAPTIVE in standing else None,
+        gap.FIXED: standing[gap.FIXED]['name'] if gap.FIXED in standing else None,
+        'seeds': min(len(a), len(b)),
+        'seeds_to_decide': gap.seeds_to_decide(a, b, margin),
+        'by_seed': [
+            sides[gap.ADAPTIVE][s] - sides[gap.FIXED][s]
+            for s in sides.get(gap.ADAPTIVE, {})
+            if s in sides.get(gap.FIXED, {})
+        ],
+    }
+
+
+def _longer(
+    rows: Sequence[Mapping[str, Any]],
+    runs: Sequence[Run],
+    length: float,
+    margin: float,
+    worst: float,
+    first: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The gap at another length, and by how much it is larger than at the probe's own."""
+    found = _gap(rows, runs, LONGER, margin, worst, length)
+    growth = gap.difference(found['by_seed'], first['by_seed'])
+    return {'length': length, **found, 'growth': growth.to_json()}
+
+
+def _range(rows: Sequence[Mapping[str, Any]], margin: float) -> dict[str, Any]:
+    groups = {r['name']: r['fresh'] for r in rows if r['fresh']}
+    found = gap.spread(groups)
+    behind = gap.falls_behind(found, margin)
+    last = min(groups, key=lambda o: sum(groups[o]) / len(groups[o]), default=None)
+    return {'interval': found.to_json(), 'behind': behind, 'last': last}
+
+
+def _reference(other: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        'backbone': other['subject']['backbone'],
+        'words': other['gap']['words'],
+        'interval': other['gap']['interval'],
+        'best': other['best'] and other['best']['expected'][0],
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    status = 'diverged' if run.value == -math.inf else 'no result'
+    status = 'completed' if math.isfinite(run.value) else status
+    return {**asdict(run), 'value': _json(run.value), 'status': status}
+
+
+def _json(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def interval_of(numbers: Sequence[float | None]) -> Interval:
+    """An interval from ``probe.json``."""
+    return Interval(*(math.nan if v is None else v for v in numbers))
+
+
+def sentences(
+    subject: Subject, result: Mapping[str, Any], runs: Sequence[Run]
+) -> tuple[str, str, str]:
+    """The answer: coupled or not and how sure; was it the rate; what to train with."""
+    if not result['best']:
+        return _nothing(subject, result, runs)
+    return _coupled(subject, result), _rate(result), _train(subject, result)
+
+
+def _nothing(
+    subject: Subject, result: Mapping[str, Any], runs: Sequence[Run]
+) -> tuple[str, str, str]:
+    """The sentences while nothing is confirmed: no run worked, or the probe has just begun."""
+    rates = ', '.join(
+        f'{r["name"]} down to {r["smallest_lr"]:g}'
+        for r in result['optimizers']
+        if r['smallest_lr']
+    )
+    ended = [r for r in runs if r.stage == TUNING]
+    if ended and not any(math.isfinite(r.value) for r in ended):
+        said = f'all {len(ended)} runs diverged or failed ({rates})'
+        why = next((r.message for r in ended if r.message), '')
+        return (
+            f'Undecided: {said}.',
+            f'No learning rate that was tried trains this network{f": {why}" if why else ""}.',
+            'Look at the network and the data first: a loss that is never finite is no coupling.',
+        )
+    return (
+        f'Undecided so far: {len(ended)} tuning runs have ended, none is confirmed.',
+        'Whether it is the rate is not known yet.',
+        'Run the same command again to go on.',
+    )
+
+
+def _coupled(subject: Subject, result: Mapping[str, Any]) -> str:
+    found, margin = result['gap'], result['margin']
+    a, b = found[gap.ADAPTIVE], found[gap.FIXED]
+    who = f'After {subject.budget}, {subject.backbone} is'
+    if a is None or b is None:
+        missing = 'a fixed' if b is None else 'an adaptive'
+        return f'{who} undecided: no optimizer of {missing} rate has a confirmed result.'
+    interval = interval_of(found['interval'])
+    versus = f'best adaptive ({a}) minus best fixed rate ({b}) is {interval} points'
+    n = found['seeds']
+    text = f'{who} {found["words"]}: {versus} (95 % interval, {n} fresh seeds each), '
+    if found['verdict'] in (gap.ADAPTIVE, gap.FIXED):
+        text += f'all of it beyond the margin of {margin:g}'
+    elif found['verdict'] == gap.NONE:
+        text += f'all of it within the margin of {margin:g}'
+    elif n < 2:
+        return text + 'and one seed decides nothing: give --seeds 4.'
+    elif found['seeds_to_decide'] is None:
+        text += f'too close to the margin of {margin:g} for {gap.MOST_SEEDS} seeds to decide'
+    else:
+        more = max(found['seeds_to_decide'], n + 1)
+        text += f'across the margin of {margin:g}; about {more} seeds would decide (--seeds {more})'
+    behind = result['range']
+    if behind['behind'] and found['verdict'] == gap.NONE:
+        text += f', but {behind["last"]} falls behind by more than that'
+    return text + '.'
+
+
+def _rate(result: Mapping[str, Any]) -> str:
+    margin, rows = result['margin'], [r for r in result['optimizers'] if r['fresh']]
+    diverged = [r for r in rows if r['default_diverged']]
+    costly = [r for r in rows if (interval_of(r['default_cost']).low) > 0]
+    costly = [r for r in costly if r['default_cost'][0] >= margin]
+    costly.sort(key=lambda r: -r['default_cost'][0])
+    words = [
+        f'{r["name"]} diverges at its default {r["default_lr"]:g} and trains at {r["lr"]:g}'
+        for r in diverged
+    ]
+    words += [
+        f'{r["name"]} loses {interval_of(r["default_cost"])} points at its default '
+        f'{r["default_lr"]:g} against {r["lr"]:g}'
+        for r in costly
+    ]
+    if words:
+        return f'The rate matters: {"; ".join(words)}.'
+    open_ = [r['name'] for r in rows if interval_of(r['default_cost']).high > margin]
+    if open_:
+        return (
+            f'That it is the rate is not shown: no default costs {margin:g} points for sure, '
+            f'though {", ".join(open_)} might.'
+        )
+    return f'It is not the rate: no default costs more than the margin of {margin:g} points.'
+
+
+def _train(subject: Subject, result: Mapping[str, Any]) -> str:
+    best = result['best']
+    mean, low, high = (
+        None if v is None else subject.sign * v for v in interval_of_sign(subject, best['expected'])
+    )
+    expected = (
+        f'{mean:.1f}' if low is None or high is None else f'{mean:.1f} [{low:.1f}, {high:.1f}]'
+    )
+    decay = '' if best['weight_decay'] is None else f', weight decay {best["weight_decay"]:g}'
+    row = next(r for r in result['optimizers'] if r['name'] == best['name'])
+    edge = '; its best rate is the last that was tried' if row['edge'] else ''
+    return (
+        f'Train with {best["name"]}, learning rate {best["lr"]:g}{decay}: '
+        f'{subject.metric} {expected} is expected of the same budget{edge}.'
+    )
+
+
+def interval_of_sign(
+    subject: Subject, numbers: Sequence[float | None]
+) -> tuple[float | None, float | None, float | None]:
+    """Estimate, low and high such that low stays low when an error's sign is turned back."""
+    estimate, low, high = numbers
+    return (estimate, low, high) if subject.sign > 0 else (estimate, high, low)
+
+
+def check_schema(data: Any, where: str) -> Mapping[str, Any]:
+    """A ``probe.json`` that this release can read.
+
+    Raises:
+        UserError: It is none, or of another version.
+    """
+    if not isinstance(data, Mapping) or data.get('schema_version') != SCHEMA_VERSION:
+        found = data.get('schema_version') if isinstance(data, Mapping) else type(data).__name__
+        raise UserError(
+            f'{where}: schema_version {found!r}; a probe.json of version {SCHEMA_VERSION} is '
+            'expected: probe again, or read it with the release that wrote it'
+        )
+    return data
