@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -12,6 +14,28 @@ from mmengine.config import Config, ConfigDict
 from bocb_mm.errors import UserError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+@contextmanager
+def process_group(cfg: Config, launcher: str) -> Iterator[None]:
+    """Join the processes of ``launcher``, and leave them again however the body ends.
+
+    A process that ends as a member may be aborted by the threads of its group (SIGABRT with gloo,
+    torch 2.14), and its exit status is lost.
+
+    Args:
+        cfg: Changed in place, see :func:`setup_distributed`.
+        launcher: One of :data:`LAUNCHERS`.
+
+    Raises:
+        UserError: As :func:`setup_distributed`.
+    """
+    setup_distributed(cfg, launcher)
+    try:
+        yield
+    finally:
+        if launcher != 'none' and dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def setup_distributed(cfg: Config, launcher: str) -> None:

@@ -18,7 +18,7 @@ from bocb_mm.config import edit
 from bocb_mm.config.describe import type_name
 from bocb_mm.config.pretraining import drop_init
 from bocb_mm.errors import UserError
-from bocb_mm.launch.distributed import setup_distributed
+from bocb_mm.launch.distributed import process_group
 
 
 def evaluate(
@@ -67,13 +67,13 @@ def evaluate(
     }
     cfg.default_hooks['checkpoint'] = None
     install_safe_loading(trust=trust)
-    setup_distributed(cfg, launcher)
-    content = load_checkpoint(checkpoint)
-    runner = Runner.from_cfg(cfg)
-    _load_all(getattr(runner.model, 'module', runner.model), content, checkpoint)
-    if is_main_process():
-        print(f'weights: {weights_in(content)}')
-    metrics = runner.test()
+    with process_group(cfg, launcher):
+        content = load_checkpoint(checkpoint)
+        runner = Runner.from_cfg(cfg)
+        _load_all(getattr(runner.model, 'module', runner.model), content, checkpoint)
+        if is_main_process():
+            print(f'weights: {weights_in(content)}')
+        metrics = runner.test()
     return {name: v.tolist() if hasattr(v, 'tolist') else v for name, v in metrics.items()}
 
 

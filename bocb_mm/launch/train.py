@@ -25,7 +25,7 @@ from bocb_mm.config.rates import note_rate
 from bocb_mm.errors import UserError
 from bocb_mm.hooks.pretrained import PretrainedHook
 from bocb_mm.hooks.stopping import StoppedRun, record_failure
-from bocb_mm.launch.distributed import lost_peer, number_of_processes, setup_distributed
+from bocb_mm.launch.distributed import lost_peer, number_of_processes, process_group
 from bocb_mm.resume.find import check_resume, checkpoint_directory, find_resumable
 from bocb_mm.runs import exit_codes
 from bocb_mm.runs.lock import RunLock
@@ -197,7 +197,12 @@ def train(cfg: Config, options: TrainOptions) -> int:
     if (cfg.get('randomness') or {}).get('deterministic'):
         # cuBLAS reads it once, when CUDA starts.
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
-    setup_distributed(cfg, options.launcher)
+    with process_group(cfg, options.launcher):
+        return _train(cfg)
+
+
+def _train(cfg: Config) -> int:
+    """What every process does once it has joined the others."""
     if _is_first() and cfg.get('lr_source'):
         print(cfg.lr_source, flush=True)
     with RunLock.in_directory(_made(cfg.work_dir), enabled=_is_first()):
