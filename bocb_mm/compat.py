@@ -111,6 +111,82 @@ def resumed_from(runner: Any) -> str | None:
     return str(getattr(runner, '_load_from', None) or runner.work_dir)
 
 
+def accumulative_counts(wrapper: Any) -> int:
+    """Batches whose gradients a step of the optimizer wrapper adds up.
+
+    mmengine 0.10.7 takes ``accumulative_counts`` and shows it in no public attribute.
+    """
+    return int(getattr(wrapper, '_accumulative_counts', 1))
+
+
+def batches_seen(wrapper: Any) -> int:
+    """Batches an optimizer wrapper has had; mmengine 0.10.7 counts them in private."""
+    return int(wrapper._inner_count)
+
+
+def restart_sampler(sampler: Any) -> None:
+    """Let an ``InfiniteSampler`` begin anew with the seed it has now.
+
+    mmengine 0.10.7 draws from an iterator made when the sampler was built, which a worker may have
+    read ahead of and which a new seed does not reach. Other samplers begin anew by themselves.
+    """
+    if hasattr(sampler, '_indices_of_rank'):
+        sampler.indices = sampler._indices_of_rank()
+
+
+def update_val_interval(loop: Any) -> None:
+    """Set ``loop.val_interval`` by ``dynamic_intervals`` for where the training stands.
+
+    mmengine 0.10.7 does so in the course of training only, by a private method.
+    """
+    loop._decide_current_val_interval()
+
+
+def start_iterator_at(iterator: Any, round_: int) -> None:
+    """Let an iteration-based loop's endless iterator count its passes over the data from one on.
+
+    mmengine 0.10.7 starts it at 0, and gives it to the sampler as the epoch of the next pass.
+    """
+    iterator._epoch = round_
+
+
+def keypoint_mask(loss: Any, target: Any, weights: Any, mask: Any) -> Any:
+    """The weights by which mmpose's ``KeypointMSELoss`` multiplies its squared differences.
+
+    mmpose 1.3.2 combines target weights, mask and ignored zeros in a private method.
+    """
+    return loss._get_mask(target, weights, mask)
+
+
+def count_as_stepped(optimizer: Any, steps: int) -> None:
+    """Tell mmengine that an optimizer has stepped before its schedules are built anew.
+
+    mmengine 0.10.7 warns otherwise that a scheduler steps before its optimizer.
+    """
+    optimizer._global_step = steps
+
+
+def read_checkpoints_with(load: Any) -> None:
+    """Let mmengine's ``CheckpointLoader`` read every kind of address with one function.
+
+    mmengine 0.10.7 keeps the kinds it knows in a private attribute.
+    """
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    CheckpointLoader.register_scheme(list(CheckpointLoader._schemes), load, force=True)
+
+
+def models_of_mmpretrain() -> dict[str, Any]:
+    """Entries of mmpretrain's metafiles by model name, in lower case.
+
+    mmpretrain 1.2.0 has a public function for one model only, which downloads or builds it.
+    """
+    from mmpretrain.apis.model import ModelHub, list_models
+
+    list_models()  # fills the hub
+    return ModelHub._models_dict
+
+
 def read_bfloat16_in_mmpose() -> None:
     """Let mmpose's heads log the accuracy of bfloat16 outputs.
 

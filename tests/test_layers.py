@@ -87,3 +87,41 @@ def test_importing_loads_nothing_it_must_not(module, root):
     code = f'import sys; {blocked}import {module}'
     done = subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# Names with an underscore that are public all the same, or that no public name stands for.
+FREE = {
+    '_BatchNorm', '_NormBase', '_ConvNd',  # torch's classes that all norms and convolutions share
+    '_orig_mod',  # torch.compile's mark of the module it wraps
+    '_ext',  # mmcv's compiled operators, for which stand_ins steps in
+    '_replace', '_exit',  # namedtuple and os
+    '_bocb_schedule_free_switch',  # our own mark on an optimizer
+    '_rdb',  # Optuna's tables, until the search is done with them
+    '_core',  # numpy's package, named in the pickles it writes
+}  # fmt: skip
+
+
+def private_names(tree: ast.AST) -> set[str]:
+    """Names with one leading underscore that a module takes from something else than itself."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            own = isinstance(node.value, ast.Name) and node.value.id in ('self', 'cls')
+            found |= set() if own else {node.attr}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {*node.module.split('.'), *(alias.name for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {part for alias in node.names for part in alias.name.split('.')}
+    return {name for name in found if name[0] == '_' and name[:2] != '__'}
+
+
+def test_private_names_of_other_packages_stand_in_compat_only():
+    """`torch._foreach_*` has no public name."""
+    found = {
+        (name, module)
+        for module, file in modules().items()
+        if module != 'bocb_mm.compat'
+        for name in private_names(ast.parse(file.read_text(encoding='utf-8')))
+        if name not in FREE and not name.startswith('_foreach_')
+    }
+    assert not found

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from bocb_mm.compat import models_of_mmpretrain
 from bocb_mm.errors import CheckpointError, nearest
 
 HUBS = (
@@ -67,12 +68,10 @@ def _timm_address(model: str) -> str:
 
 
 def _mmpretrain_address(model: str) -> str:
-    from mmpretrain.apis.model import ModelHub, list_models
-
-    list_models()  # fills the hub
-    entry = ModelHub._models_dict.get(model.lower())
+    known = models_of_mmpretrain()
+    entry = known.get(model.lower())
     if entry is None or not entry.weights:
-        raise _unpublished('mmpretrain', model, ModelHub._models_dict)
+        raise _unpublished('mmpretrain', model, known)
     return entry.weights
 
 

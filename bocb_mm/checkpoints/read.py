@@ -17,13 +17,14 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 from bocb_mm.checkpoints.download import HUBS, PACKAGE, download, package_file, resolve
+from bocb_mm.compat import read_checkpoints_with
 from bocb_mm.errors import CheckpointError, nearest
 
 TRUST_FLAG = '--trust-checkpoint'
@@ -317,13 +318,10 @@ def install_safe_loading(trust: bool | None = None) -> None:
     Args:
         trust: Unpickle without restriction; ``None`` keeps what an earlier call said.
     """
-    from mmengine.runner.checkpoint import CheckpointLoader
-
     global _trusted
     if trust is not None:
         _trusted = trust
-    loader: Callable[..., Any] = load_from_bocb_mm
-    CheckpointLoader.register_scheme(list(CheckpointLoader._schemes), loader, force=True)
+    read_checkpoints_with(load_from_bocb_mm)
 
 
 def is_trusting() -> bool:

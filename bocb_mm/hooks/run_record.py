@@ -15,7 +15,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import Runner
 
-from bocb_mm.compat import resumed_from
+from bocb_mm.compat import accumulative_counts, resumed_from
 from bocb_mm.config.identity import data_facts, identity
 from bocb_mm.config.metric import Headline, among, headline_of
 from bocb_mm.config.pretraining import name_in
@@ -255,8 +255,8 @@ def _batch_size(runner: Runner) -> int | None:
     """Samples an optimizer step sees, over all processes."""
     loader = runner.train_dataloader
     size = getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
-    counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
-    return None if size is None else int(size) * runner.world_size * int(counts)
+    counts = accumulative_counts(runner.optim_wrapper)
+    return None if size is None else int(size) * runner.world_size * counts
 
 
 def _optimizer_settings(runner: Runner) -> dict[str, Any]:

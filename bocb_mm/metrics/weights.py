@@ -124,7 +124,7 @@ def state_dict_of(source: Any, trust: bool = False) -> dict[str, torch.Tensor]:
 
 def _of_module(model: nn.Module) -> Iterator[Weight]:
     wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
-    while isinstance(model, wrappers) or hasattr(model, '_orig_mod'):
+    while isinstance(model, wrappers) or hasattr(model, '_orig_mod'):  # the mark of torch.compile
         model = model.module if isinstance(model, wrappers) else model._orig_mod
     modules = dict(model.named_modules())
     for name, tensor in model.named_parameters():

@@ -125,8 +125,8 @@ class OptimWrapperConstructor:
             for key in settings:
                 if options is not None and key not in known:
                     near = nearest(key, known, n=1)
-                    mend = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(known)}'
-                    raise UserError(f'custom_keys[{pattern!r}]: unknown setting {key!r}; {mend}')
+                    hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(known)}'
+                    raise UserError(f'custom_keys[{pattern!r}]: unknown setting {key!r}; {hint}')
 
 
 def _log_groups(groups: list[dict[str, Any]]) -> None:

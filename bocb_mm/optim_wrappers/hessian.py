@@ -1,7 +1,7 @@
 r"""Losses with labels sampled from the model itself, for the Gauss-Newton-Bartlett estimator.
 
 A training loss is :math:`L = \frac{1}{s} \sum_i w_i \, \ell(z_i, y_i)` over independent
-observations :math:`i` (pictures; anchors and classes; pixels of a heatmap) with outputs
+observations :math:`i` (images; anchors and classes; pixels of a heatmap) with outputs
 :math:`z_i = f_i(\theta)`. With :math:`\hat y_i` drawn from the model, the gradients of
 :math:`\ell(z_i, \hat y_i)` are independent with mean 0, so
 
@@ -10,7 +10,7 @@ observations :math:`i` (pictures; anchors and classes; pixels of a heatmap) with
     h = E\Big[\Big(\nabla_\theta \sum_i \sqrt{w_i / s} \; \ell(z_i, \hat y_i)\Big)^2\Big]
 
 is the diagonal of the Gauss-Newton matrix of L (Sophia, Liu et al. 2023, arXiv:2305.14342, section
-2.3; for a mean over B pictures it is B times the squared gradient of the sampled mean loss).
+2.3; for a mean over B images it is B times the squared gradient of the sampled mean loss).
 
 - CrossEntropyLoss (mmpretrain, mmdet), LabelSmoothLoss: categorical from softmax(z), with
   ``use_sigmoid`` Bernoulli from sigmoid(z) per class. Smoothed, mixed and multi-label targets have
@@ -34,6 +34,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from bocb_mm.compat import keypoint_mask
 
 
 def categorical(
@@ -179,7 +181,7 @@ def _keypoint_mse(module: Any, call: Mapping[str, Any], generator: torch.Generat
     output = call['output']
     if module.loss_weight <= 0:
         return None
-    mask = module._get_mask(call['target'], call.get('target_weights'), call.get('mask'))
+    mask = keypoint_mask(module, call['target'], call.get('target_weights'), call.get('mask'))
     return gaussian(output, mask, output.numel() / module.loss_weight, generator), 'gaussian'
 
 

@@ -146,8 +146,8 @@ def is_head(top: str) -> bool:
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = nearest(str(name), known, n=1)
-    mend = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(known)}'
-    return UserError(f'unknown {kind} {name!r}; {mend}')
+    hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(known)}'
+    return UserError(f'unknown {kind} {name!r}; {hint}')
 
 
 def _checked_roles(roles: Any) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from bocb_mm.compat import accumulative_counts, batches_seen
 from bocb_mm.errors import UserError
 from bocb_mm.optim_wrappers.amp import AmpOptimWrapper
 from bocb_mm.optim_wrappers.hessian import sampled_losses
@@ -62,10 +63,10 @@ class _HessianPasses(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """The parent's context; before an update with a new Hessian it notes what is forwarded."""
-        update = self._inner_count // self._accumulative_counts
-        due = not self._off and self.should_sync() and update % self.hessian_interval == 0
+        update = batches_seen(self) // accumulative_counts(self)
+        refresh = not self._off and self.should_sync() and update % self.hessian_interval == 0
         with super().optim_context(model):
-            if not due:
+            if not refresh:
                 yield
                 return
 
@@ -79,7 +80,7 @@ class _HessianPasses(OptimWrapper):
                 handle.remove()
 
     def step(self, **kwargs: Any) -> None:
-        """Update the Hessian if it is due, then step."""
+        """Update the Hessian every ``hessian_interval`` steps, then step."""
         if self._call is not None:
             (model, args, options), self._call = self._call, None
             self._update_hessian(model, args, options)
@@ -99,7 +100,7 @@ class _HessianPasses(OptimWrapper):
                 kind = self._sampled_gradients(model, args, kwargs, parameters, batch)
             if kind is None:
                 kind = 'empirical-fisher'
-                batch *= self._accumulative_counts
+                batch *= accumulative_counts(self)
                 inverse = self.scale_for_backward(torch.ones((), device=parameters[0].device))[1]
                 for p, gradient in zip(parameters, training):
                     p.grad = None if gradient is None else gradient * inverse

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
+from bocb_mm.compat import restart_sampler
+
 
 def random_state() -> dict[str, Any]:
     """The states of the python, numpy, torch and CUDA generators, as plain values and tensors.
@@ -150,8 +152,7 @@ def position_batches(dataloader: DataLoader, seed: int, rank: int) -> Positioned
     if batches is None or isinstance(dataloader.dataset, torch.utils.data.IterableDataset):
         return None
     sampler = getattr(batches, 'sampler', dataloader.sampler)
-    if hasattr(sampler, '_indices_of_rank'):  # InfiniteSampler: begin anew, it may have run ahead
-        sampler.indices = sampler._indices_of_rank()
+    restart_sampler(sampler)  # it may have run ahead
     positioned = PositionedBatches(batches, seed, rank)
     # DataLoader forbids setting it, so that a change does not go unnoticed by a running iterator.
     dataloader.__dict__['batch_sampler'] = positioned

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmengine.runner import Runner
 
+from bocb_mm.compat import count_as_stepped
 from bocb_mm.errors import UserError
 
 _MOVING = (
@@ -166,7 +167,7 @@ def _replay(runner: Runner) -> None:
             'ReduceOnPlateau follows the results so far and cannot be changed on resuming; keep '
             'the schedule, or start a new run from the weights'
         )
-    optimizer._global_step = runner.iter  # or mmengine warns that nothing was trained yet
+    count_as_stepped(optimizer, runner.iter)
     by_iter = [s for s in schedulers if not s.by_epoch]
     by_epoch = [s for s in schedulers if s.by_epoch]
     epoch_length = max(1, len(runner.train_dataloader))

@@ -11,6 +11,7 @@ from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from bocb_mm import compat
 from bocb_mm.checkpoints.plain import restore_settings
 from bocb_mm.errors import UserError
 from bocb_mm.resume import find, schedules
@@ -109,8 +110,8 @@ class RunState:
         sampler = _sampler(runner)
         if own.get('sampler_seed') is not None and hasattr(sampler, 'seed'):
             sampler.seed = own['sampler_seed']
-            if self._batches is not None and hasattr(sampler, '_indices_of_rank'):
-                sampler.indices = sampler._indices_of_rank()
+            if self._batches is not None:
+                compat.restart_sampler(sampler)
         for name, parameter in _model(runner).named_parameters():
             if name in own.get('gradients', {}):
                 parameter.grad = own['gradients'][name].to(parameter.device)
@@ -149,7 +150,7 @@ class RunState:
             if hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(self._round)
         iterator = kind(dataloader)
-        iterator._epoch = self._round
+        compat.start_iterator_at(iterator, self._round)
         return iterator
 
     def begin_epoch(self, runner: Runner) -> None:
@@ -234,7 +235,7 @@ class RunState:
         done, planned = (
             (runner.iter, loop.max_iters) if by_iter else (runner.epoch, loop.max_epochs)
         )
-        loop._decide_current_val_interval()
+        compat.update_val_interval(loop)
         return done >= max(1, loop.val_begin) and (done % loop.val_interval == 0 or done == planned)
 
 
@@ -276,5 +277,5 @@ def _settings(runner: Runner) -> dict[str, Any]:
         settings['algorithm'] = f'{type(optimizer).__module__}.{type(optimizer).__qualname__}'
         settings['origins'] = find.origins_of(type(optimizer))
         settings['parameters'] = [len(group['params']) for group in optimizer.param_groups]
-        settings['accumulative_counts'] = runner.optim_wrapper._accumulative_counts
+        settings['accumulative_counts'] = compat.accumulative_counts(runner.optim_wrapper)
     return settings
