@@ -82,12 +82,13 @@ class Optimizer:
         reference: Identifier of the paper.
         aliases: Other names it is found by.
         implementation: What does the arithmetic: ``'torch.optim.AdamW'`` or ``'bocb_mm'``.
-        cls: Import path of the class.
-        anchor: Whose rate an extrapolated rate follows.
-        ratio: Rate relative to the anchor's.
+        class_path: Import path of the class.
+        anchor: ``'SGD'`` or ``'AdamW'``: whose rate the extrapolated ones follow; ``''`` for a rate
+            that does not depend on the recipe.
+        ratio: Rate relative to the anchor's, or the rate itself without an anchor.
         weight_decay: Decay where no source states one.
         why: The reason for ``ratio`` and ``weight_decay``.
-        fixed: Settings beyond rate and decay that stay fixed in a search.
+        fixed: Settings beyond rate and decay that stay fixed in a search, e.g. the betas.
         elementwise: Whether an element's update depends on that element's gradients only.
     """
 
@@ -99,7 +100,7 @@ class Optimizer:
     reference: str
     aliases: tuple[str, ...]
     implementation: str
-    cls: str
+    class_path: str
     anchor: str
     ratio: float
     weight_decay: float

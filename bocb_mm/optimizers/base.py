@@ -31,14 +31,13 @@ from torch import Tensor
 from bocb_mm.optimizers import sharding
 from bocb_mm.optimizers.foreach import Tensors
 from bocb_mm.optimizers.reductions import clip_factor, global_norm
-from bocb_mm.optimizers.strict import SettingError, StrictOptimizer, check_gradient
+from bocb_mm.optimizers.strict import SettingError, StrictOptimizer, with_gradient
 
 State = dict[str, Tensors]
 Scalars = dict[str, Any]
 BLOCK = 384 * 1024
 """Elements of a block. Of 64 to 768 thousand, 384 and 512 thousand were the fastest on ResNet-50
 and DeiT-S (32 MB cache, 1 and 2 threads): smaller ones cost more calls than the cache saves."""
-
 
 MODES = {'foreach': None, 'compile': False}
 """Arguments that choose the execution mode, with their defaults."""
@@ -175,9 +174,9 @@ class MultiTensorOptimizer(StrictOptimizer, torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group, matrices in zip(self.param_groups, self._matrices):
-            sharding.check_not_flattened(type(self).__name__, group, matrices, self.elementwise)
+            sharding.check_flattened(type(self).__name__, group, matrices, self.elementwise)
         norm = None
-        grads = [p.grad for group in self.param_groups for p in due(group)]
+        grads = [p.grad for group in self.param_groups for p in with_gradient(group)]
         if any(group.get('max_grad_norm') for group in self.param_groups) and grads:
             norm = global_norm(grads)
         calls = [call for group in self.param_groups for call in self._calls(group, norm)]
@@ -193,7 +192,7 @@ class MultiTensorOptimizer(StrictOptimizer, torch.optim.Optimizer):
         settings = {k: v for k, v in group.items() if k in self.defaults}
         settings['lr'] = float(group['lr'])
         calls: dict[Any, Call] = {}
-        for p in due(group):
+        for p in with_gradient(group):
             state = self.state_of(p, group)
             state['step'] += 1
             kind = self.kind(p, group)
@@ -245,19 +244,6 @@ class MultiTensorOptimizer(StrictOptimizer, torch.optim.Optimizer):
         super().__setstate__(state)
         if '_matrices' not in self.__dict__:
             self._note_matrices()
-
-
-def due(group: dict[str, Any]) -> Iterator[Tensor]:
-    """Parameters with elements and a gradient.
-
-    Raises:
-        SparseGradientError: A gradient is sparse.
-    """
-    for p in group['params']:
-        if p.grad is None or not p.numel():
-            continue
-        check_gradient(p)
-        yield p
 
 
 def _update_all(update: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:

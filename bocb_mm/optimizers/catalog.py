@@ -10,10 +10,10 @@ from bocb_mm.optimizers.spec import OptimizerSpec
 
 def spec_of(row: facts.Optimizer) -> OptimizerSpec:
     """The catalog row of an optimizer: its facts, its class and its sourced defaults."""
-    module, _, name = row.cls.rpartition('.')
+    module, _, name = row.class_path.rpartition('.')
     sourced = {r: default for (o, r), default in facts.DEFAULTS.items() if o == row.name}
     cls = getattr(importlib.import_module(module), name)
-    return OptimizerSpec(**{**vars(row), 'cls': cls, 'sourced': sourced})
+    return OptimizerSpec(**vars(row), cls=cls, sourced=sourced)
 
 
 def specs() -> list[OptimizerSpec]:

@@ -60,9 +60,7 @@ def check(name: str, group: dict[str, Any], elementwise: bool) -> None:
         raise _clips_a_share(name, 'ZeroRedundancyOptimizer')
 
 
-def check_not_flattened(
-    name: str, group: dict[str, Any], matrices: bool, elementwise: bool
-) -> None:
+def check_flattened(name: str, group: dict[str, Any], matrices: bool, elementwise: bool) -> None:
     """Refuse a group that was made with ``matrices`` and now has flat vectors only.
 
     Raises:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors, due
+from bocb_mm.optimizers.base import MultiTensorOptimizer, Scalars, State, Tensors
 from bocb_mm.optimizers.foreach import add_scaled_
 from bocb_mm.optimizers.sharding import local
-from bocb_mm.optimizers.strict import require
+from bocb_mm.optimizers.strict import require, with_gradient
 
 HESSIANS = ('gnb', 'none')
 
@@ -105,7 +105,7 @@ class Sophia(MultiTensorOptimizer):
         require(batch_size >= 1, 'batch_size', batch_size, 'at least 1')
         groups = self._groups_with_hessian()
         require(bool(groups), 'hessian', 'none', "'gnb' to update the Hessian")
-        for group, params in [(group, list(due(group))) for group in groups]:
+        for group, params in [(group, list(with_gradient(group))) for group in groups]:
             if not params:
                 continue
             group['hessian_updates'] += 1

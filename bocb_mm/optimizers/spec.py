@@ -24,50 +24,20 @@ DECAYS = {
 
 TASKS = ('classification', 'detection', 'pose')
 
-
 RECIPES, DEFAULT_RECIPE = facts.RECIPES, facts.DEFAULT_RECIPE
 
 
 @dataclass(frozen=True)
-class OptimizerSpec:
+class OptimizerSpec(facts.Optimizer):
     """One optimizer of the catalog: a row of ``facts/optimizers.csv`` with its class.
 
     Attributes:
-        name: As the paper spells it.
-        in_paper: Whether it is one of the paper's 20.
-        category: Key of :data:`CATEGORIES`.
-        decay: Key of :data:`DECAYS`.
-        paper: Authors, venue, year.
-        reference: Identifier of the paper.
-        aliases: Other names it is found by.
-        implementation: What does the arithmetic: ``'torch.optim.AdamW'`` or ``'bocb_mm'``.
-        cls: The class.
-        anchor: ``'SGD'`` or ``'AdamW'``: whose rate the extrapolated ones follow; ``''`` for a rate
-            that does not depend on the recipe.
-        ratio: Rate relative to the anchor's, or the rate itself without an anchor.
-        weight_decay: Decay where no source states one.
-        why: The reason for ``ratio`` and ``weight_decay``.
+        cls: The class that ``class_path`` leads to.
         sourced: Defaults with a source, by recipe (:data:`RECIPES`).
-        fixed: Settings beyond rate and decay that stay fixed in a search, e.g. the betas.
-        elementwise: Whether an element's update depends on that element's gradients only.
     """
 
-    name: str
-    in_paper: bool
-    category: str
-    decay: str
-    paper: str
-    reference: str
-    aliases: tuple[str, ...]
-    implementation: str
     cls: type[torch.optim.Optimizer]
-    anchor: str
-    ratio: float
-    weight_decay: float
-    why: str
     sourced: Mapping[str, Default] = field(default_factory=dict)
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    elementwise: bool = True
 
     def default(self, task: str, recipe: str | None = None) -> Default:
         """The starting point for a task, with its source.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -137,7 +137,7 @@ class StrictOptimizer:
         name = type(self).__name__
         group = _checked_group(param_group, f'group {len(self.param_groups)}')
         for key in group:
-            if key not in self.defaults and not _known_in_groups(key):
+            if not (key in self.defaults or key in GROUP_KEYS or str(key).startswith('initial_')):
                 raise _unknown_argument(f'a group of {name}', key, self.defaults)
         for settings in (self.defaults, self.defaults | group):
             self.check_settings(settings)
@@ -190,10 +190,6 @@ def _unknown_argument(name: str, key: str, names: Iterable[str]) -> UnknownArgum
     return UnknownArgumentError(f'{name} has no argument {key!r}; {fix}')
 
 
-def _known_in_groups(key: str) -> bool:
-    return key in GROUP_KEYS or str(key).startswith('initial_')
-
-
 def checked_params(params: Any) -> list[Any]:
     """Parameters, named parameters or groups, as a list.
 
@@ -207,8 +203,7 @@ def checked_params(params: Any) -> list[Any]:
             'give list(model.parameters())'
         )
     if isinstance(entries[0], dict):
-        groups = [_checked_group(g, f'group {i}') for i, g in enumerate(entries)]
-        return groups
+        return [_checked_group(g, f'group {i}') for i, g in enumerate(entries)]
     return _checked_tensors(entries, 'params')
 
 
@@ -245,17 +240,21 @@ def _checked_tensors(entries: list[Any], what: str) -> list[Any]:
     return entries
 
 
-def check_gradient(p: torch.Tensor) -> None:
-    """Refuse a sparse gradient.
+def with_gradient(group: Mapping[str, Any]) -> Iterator[torch.Tensor]:
+    """Parameters of a group that have elements and a gradient.
 
     Raises:
-        SparseGradientError: That of ``p`` is.
+        SparseGradientError: A gradient is sparse.
     """
-    if p.grad is not None and p.grad.layout is not torch.strided:
-        raise SparseGradientError(
-            f'a parameter of shape {tuple(p.shape)} has a sparse gradient; make it dense '
-            '(nn.Embedding(sparse=False))'
-        )
+    for p in group['params']:
+        if p.grad is None or not p.numel():
+            continue
+        if p.grad.layout is not torch.strided:
+            raise SparseGradientError(
+                f'a parameter of shape {tuple(p.shape)} has a sparse gradient; make it dense '
+                '(nn.Embedding(sparse=False))'
+            )
+        yield p
 
 
 def check_numbers(settings: Mapping[str, Any]) -> None:
@@ -301,21 +300,20 @@ def require_number(name: str, value: Any, low: float = 0.0, below: float = math.
         Traceback (most recent call last):
         bocb_mm.optimizers.strict.SettingError: momentum=1.5: expected a number in [0, 1)
     """
+    span = f'of at least {low:g}' if below == math.inf else f'in [{low:g}, {below:g})'
+    require(_in_range(value, low, below), name, value, f'a number {span}')
+
+
+def _in_range(value: Any, low: float, below: float) -> bool:
     try:
-        good = not isinstance(value, (bool, str)) and low <= float(value) < below
+        return not isinstance(value, (bool, str)) and low <= float(value) < below
     except (TypeError, ValueError, RuntimeError):
-        good = False
-    top = '' if below == math.inf else f', {below:g})'
-    span = f'in [{low:g}{top}' if top else f'of at least {low:g}'
-    require(good, name, value, f'a number {span}')
+        return False
 
 
 def check_betas(betas: Any, n: int) -> None:
     """Check that there are ``n`` decay rates in [0, 1)."""
-    expected = f'{n} numbers in [0, 1)'
-    require(isinstance(betas, (list, tuple)) and len(betas) == n, 'betas', betas, expected)
-    try:
-        for b in betas:
-            require_number('betas', b, below=1)
-    except SettingError:
-        raise SettingError(f'betas={betas!r}: expected {expected}') from None
+    good = isinstance(betas, (list, tuple)) and len(betas) == n
+    require(
+        good and all(_in_range(b, 0, 1) for b in betas), 'betas', betas, f'{n} numbers in [0, 1)'
+    )

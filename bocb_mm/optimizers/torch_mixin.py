@@ -17,8 +17,7 @@ from typing import Any, ClassVar
 import torch
 
 from bocb_mm.optimizers import fused
-from bocb_mm.optimizers.fused import laid_as
-from bocb_mm.optimizers.strict import SettingError, StrictOptimizer, check_gradient
+from bocb_mm.optimizers.strict import SettingError, StrictOptimizer, with_gradient
 
 COUNTERS = {'step', 'mu_product'}
 """Numbers in the state. For ``compile`` they are in double precision, on the parameter's device: in
@@ -100,10 +99,7 @@ class TorchOptimizer(StrictOptimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params = [p for p in group['params'] if p.grad is not None]
-            for p in params:
-                check_gradient(p)
-            self.prepare(group, params)
+            self.prepare(group, list(with_gradient(group)))
         if self.compile:
             self._compiled_step()
         else:
@@ -118,12 +114,12 @@ class TorchOptimizer(StrictOptimizer):
     def _compiled_step(self) -> None:
         """``torch.compile`` of PyTorch's step; the rate is a tensor, as the step count is."""
         params = [p for group in self.param_groups for p in group['params']]
-        due = [(p, g) for g in self.param_groups for p in g['params'] if p.grad is not None]
-        if not all(self._compiles(p, group) for p, group in due):
+        stepped = [(p, g) for g in self.param_groups for p in with_gradient(g)]
+        if not all(self._compiles(p, group) for p, group in stepped):
             self.torch_step()
             return
-        for p, _ in due:
-            p.grad = laid_as(p, p.grad)
+        for p, _ in stepped:
+            p.grad = fused.laid_as(p, p.grad)
             for key in COUNTERS & self.state.get(p, {}).keys():
                 self.state[p][key] = self.state[p][key].to(p.device, torch.float64)
         layout = [(p.shape, p.stride(), p.dtype, p.device) for p in params]
