@@ -34,7 +34,7 @@ def build_backbone(name: str, **kwargs: Any) -> torch.nn.Module:
         **kwargs: See :func:`bocb_mm.backbones.build.build`.
 
     Returns:
-        The network; its forward turns pictures (N, 3, H, W) into a tuple of maps
+        The network; its forward turns images (N, 3, H, W) into a tuple of maps
         (N, C, H/stride, W/stride), described by its ``channels`` and ``strides``.
 
     Raises:

@@ -64,9 +64,9 @@ class Adapter(nn.Module):
     groups: ClassVar[tuple[tuple[str, ...], ...]]
     # The group that makes map 0. None: maps are not made by stages, no stage is ever unneeded.
     first_map_group: ClassVar[int | None] = 1
-    # The smallest side of a picture; the largest stride if that is more.
+    # The smallest side of an image; the largest stride if that is more.
     smallest_picture: ClassVar[int] = 1
-    # A classifier with layers inside may be tied to one picture size.
+    # A classifier with layers inside may be tied to one image size.
     classifier_size: ClassVar[int | None] = None
     takes_drop_path: ClassVar[bool] = True
     # Recomputation and a norm layer for each returned map, where the source has them itself.
@@ -115,10 +115,10 @@ class Adapter(nn.Module):
     # forward
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Maps (N, C, H/stride, W/stride) of pictures (N, 3, H, W); logits (N, classes) if inside.
+        """Maps (N, C, H/stride, W/stride) of images (N, 3, H, W); logits (N, classes) if inside.
 
         Raises:
-            UserError: The pictures are too small, or not of the one size the network takes.
+            UserError: The images are too small, or not of the one size the network takes.
         """
         self._check_picture(x)
         out = self.maps(x)
@@ -130,18 +130,18 @@ class Adapter(nn.Module):
 
     def _check_picture(self, x: Tensor) -> None:
         name, size = self.options.spec.name, tuple(x.shape[-2:])
-        shown = f'{name} got pictures of {size[0]}x{size[1]} pixels'
+        shown = f'{name} got images of {size[0]}x{size[1]} pixels'
         if self.options.spec.fixed_size and size != self.options.img_size:
             h, w = self.options.img_size
             raise UserError(
-                f'{shown} but takes {h}x{w} only: it has weights for each place in the picture; '
+                f'{shown} but takes {h}x{w} only: it has weights for each place in the image; '
                 f'resize them, or build it with img_size=({size[0]}, {size[1]}) and train it so'
             )
         if self.options.num_classes and self.classifier_size:
             side = self.classifier_size
             if size != (side, side):
                 raise UserError(
-                    f'{shown} but its classifier takes {side}x{side} only: resize the pictures'
+                    f'{shown} but its classifier takes {side}x{side} only: resize the images'
                 )
         least = max(self.smallest_picture, *self.strides)
         if min(size) < least:

@@ -105,19 +105,21 @@ def _check_classifier(spec: BackboneSpec, given: dict[str, Any]) -> None:
         raise UserError(f'{spec.name}: classifier=True has one output, leave out_indices out')
 
 
-def _indices(spec: BackboneSpec, wish: Any, classifier: bool) -> tuple[int, ...]:
+def _indices(spec: BackboneSpec, out_indices: Any, classifier: bool) -> tuple[int, ...]:
     n = len(spec.channels)
     if classifier:
         return (n - 1,)
-    if wish is None:
+    if out_indices is None:
         return spec.out_indices
-    given = (wish,) if isinstance(wish, int) else tuple(wish)
+    given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
     chosen = tuple(i + n if isinstance(i, int) and i < 0 else i for i in given)
     listed = ', '.join(f'{i} (stride {s})' for i, s in enumerate(spec.strides))
     if not chosen or any(not isinstance(i, int) or not 0 <= i < n for i in chosen):
-        raise UserError(f'{spec.name}: out_indices={wish!r}, its maps are {listed}')
+        raise UserError(f'{spec.name}: out_indices={out_indices!r}, its maps are {listed}')
     if any(b <= a for a, b in itertools.pairwise(chosen)):
-        raise UserError(f'{spec.name}: out_indices={wish!r} must ascend; its maps are {listed}')
+        raise UserError(
+            f'{spec.name}: out_indices={out_indices!r} must ascend; its maps are {listed}'
+        )
     return chosen
 
 

@@ -182,7 +182,7 @@ class VisionTransformer(_MMPretrain):
 
 
 class MlpMixer(_MMPretrain):
-    """Pictures of one size only, since token mixing has a weight for each token."""
+    """Images of one size only, since token mixing has a weight for each token."""
 
     groups = (
         ('patch_embed',),
@@ -374,7 +374,7 @@ class UniRepLKNet(_Own):
 
 
 class TransNeXt(_Own):
-    """The form for pictures of any size."""
+    """The form for images of any size."""
 
     groups = (
         ('patch_embed1',),

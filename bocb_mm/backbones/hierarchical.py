@@ -19,14 +19,14 @@ from bocb_mm.errors import UserError
 
 
 class HierarchicalNet(nn.Module):
-    """A network of four stages; a picture goes in, a pyramid of maps or logits come out.
+    """A network of four stages; an image goes in, a pyramid of maps or logits come out.
 
     A subclass registers its modules under the official names, and says in :meth:`stage_modules`
     which of them make up a stage and in :meth:`forward_stage` how one stage runs.
 
     Args:
         channels: Channels of the four stage outputs.
-        strides: Picture pixels per map pixel of the four stage outputs.
+        strides: Image pixels per map pixel of the four stage outputs.
         num_classes: Classes of the classifier; ``None`` or 0 for none, which makes :meth:`forward`
             return the maps.
         out_indices: Stages whose maps are returned. Without a classifier the stages behind the last
@@ -37,7 +37,7 @@ class HierarchicalNet(nn.Module):
         channels: As given; also for the stages that are not built.
         strides: As given.
         num_stages: How many stages are built.
-        min_size: Least height and width of a picture.
+        min_size: Least height and width of an image.
 
     Raises:
         UserError: ``out_indices`` names a stage the network lacks.
@@ -83,13 +83,13 @@ class HierarchicalNet(nn.Module):
         """The maps of the stages in ``out_indices``.
 
         Args:
-            x: Pictures ``(N, in_channels, H, W)``; H and W need not be multiples of the strides.
+            x: Images ``(N, in_channels, H, W)``; H and W need not be multiples of the strides.
 
         Returns:
             One map ``(N, channels[i], ceil(H / strides[i]), ceil(W / strides[i]))`` a stage.
 
         Raises:
-            UserError: The picture is smaller than the largest stride.
+            UserError: The image is smaller than the largest stride.
         """
         self._check_size(x)
         maps = []
@@ -129,7 +129,7 @@ class HierarchicalNet(nn.Module):
     def _check_size(self, x: Tensor) -> None:
         if min(x.shape[-2:]) < self.min_size:
             raise UserError(
-                f'{type(self).__name__} got a picture of {x.shape[-2]}x{x.shape[-1]} pixels; each '
+                f'{type(self).__name__} got an image of {x.shape[-2]}x{x.shape[-1]} pixels; each '
                 f'side must be at least {self.min_size}, its largest stride: resize or pad it'
             )
 

@@ -29,7 +29,7 @@ class MogaNet(EmbeddedStagesNet):
     The batch-normalised map of a stage is its feature and the next stage's input.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         num_classes: Classes of the classifier; ``None`` or 0 for none.
         channels: Channels of the four stages.
         depths: Blocks of the four stages.
@@ -37,7 +37,7 @@ class MogaNet(EmbeddedStagesNet):
         drop_path_rate: Stochastic depth of the last block; 0.1 in the official training of Small.
         init_value: Start value of layer scales and of the decomposition scales.
         stem_stride: Downsampling of the stem: 4 (ImageNet), 2 (what the paper says for 32x32
-            pictures) or 1 (what its code base uses for them). Parameters are the same.
+            images) or 1 (what its code base uses for them). Parameters are the same.
         attn_force_fp32: The gate in fp32. As in the official code this also applies both gate
             activations twice, which is another function: openmixup's configs set it.
         out_indices: Stages whose maps are returned.

@@ -33,7 +33,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Cifar:
-    """The variant for 32x32 pictures: only the stem differs.
+    """The variant for 32x32 images: only the stem differs.
 
     Attributes:
         strides: Strides of the four maps with ``stem_stride=1``.
@@ -57,7 +57,7 @@ class BackboneSpec:
         block_wise: Block-wise design (Table A1).
         operator: Feature extractor (Table A1).
         residual: Residual branch (Table A1).
-        input_size: Side of the square training picture on CIFAR-100, in pixels (Table A1).
+        input_size: Side of the square training image on CIFAR-100, in pixels (Table A1).
         recipe: Training setting (Table A1), a column of Table A3.
         aliases: Other names it is found by.
         family: Name of the adapter in :mod:`bocb_mm.backbones.families`.
@@ -68,10 +68,10 @@ class BackboneSpec:
         pose_index: The map that a pose head takes.
         head: One of :data:`HEADS`.
         parameters: Counts of weights.
-        cifar: The variant for 32x32 pictures, where the paper has one.
+        cifar: The variant for 32x32 images, where the paper has one.
         tunable: Further arguments of the source class that may be given.
         checkpoints: Published weights by name; see :mod:`bocb_mm.backbones.weights`.
-        fixed_size: Whether it takes pictures of one size only.
+        fixed_size: Whether it takes images of one size only.
         droppable: Whether it has residual branches that stochastic depth can drop.
     """
 
@@ -114,7 +114,7 @@ class BackboneSpec:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Stride of every map the network can return, on pictures of the full size."""
+        """Stride of every map the network can return, on images of the full size."""
         return tuple(int(m.split('@')[1]) for m in self.maps.split())
 
     @property

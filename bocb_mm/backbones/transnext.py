@@ -2,7 +2,7 @@
 
 Written from the architecture's description and its published key names (DaiShiResearch/TransNeXt,
 ``classification/transnext.py``, ``detection/maskrcnn/transnext_native.py``), so that the official
-checkpoints load. It takes any picture size; no CUDA kernel is needed.
+checkpoints load. It takes any image size; no CUDA kernel is needed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TransNeXt(EmbeddedStagesNet):
     The layer-normalised map of a stage is its feature and the next stage's input.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         num_classes: Classes of the classifier; ``None`` or 0 for none.
         channels: Channels of the four stages.
         heads: Heads of the four stages.
@@ -39,12 +39,12 @@ class TransNeXt(EmbeddedStagesNet):
         pool_ratios: Pixels per pooled key and axis, a stage; 1 for full attention.
         drop_path_rate: Stochastic depth of the last block; officially 0.25 for pre-training of Tiny
             and 0.4 for detection.
-        pretrain_size: Side of the pictures in pre-training, which sets the unit of the position
+        pretrain_size: Side of the images in pre-training, which sets the unit of the position
             bias.
-        img_size: Side of the pictures whose bias is resized if ``interpolate_bias``.
-        interpolate_bias: Compute the position bias for ``img_size`` and resize it to the picture at
+        img_size: Side of the images whose bias is resized if ``interpolate_bias``.
+        interpolate_bias: Compute the position bias for ``img_size`` and resize it to the image at
             hand, as the official detection configs do (with img_size 800), instead of computing it
-            for the picture at hand.
+            for the image at hand.
         out_indices: Stages whose maps are returned.
         with_cp: Recompute each block in the backward pass.
 

@@ -63,7 +63,7 @@ def make_grid(
     Args:
         size: Rows and columns of the map.
         pooled: Rows and columns of keys; ``size`` for no pooling.
-        base: Side of the stage's map at the picture size of pre-training.
+        base: Side of the stage's map at the image size of pre-training.
         device: Where the tensors are kept.
 
     Returns:
@@ -269,8 +269,8 @@ class AggregatedAttention(_CosineAttention):
             grid: Of the map.
             bias_grid: See :meth:`forward`.
         """
-        picture = x.transpose(1, 2).unflatten(2, grid.size)
-        tokens = F.adaptive_avg_pool2d(F.gelu(self.sr(picture)), grid.pooled)
+        image = x.transpose(1, 2).unflatten(2, grid.size)
+        tokens = F.adaptive_avg_pool2d(F.gelu(self.sr(image)), grid.pooled)
         key, value = self._by_head(self.kv(self.norm(tokens.flatten(2).transpose(1, 2))), 2)
         # The key that stands for the neighbours: its product with a query is that query's last
         # channel. Its value is zero, and a further channel of the values shows its weight.

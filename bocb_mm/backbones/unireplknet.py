@@ -45,7 +45,7 @@ class UniRepLKNet(HierarchicalNet):
     feature mode; the next stage still takes the bare map.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         num_classes: Classes of the classifier; ``None`` or 0 for none.
         channels: Channels of the four stages.
         kernels: Depthwise kernel of every block, a tuple a stage; 3 and 5 are plain convolutions.

@@ -39,7 +39,7 @@ def randomise(network):
             p.normal_(0.3, 0.02) if p.ndim < 2 else p.normal_(0, p[0].numel() ** -0.5)
 
 
-def picture(name, h=65, w=50, n=1):
+def image(name, h=65, w=50, n=1):
     return torch.randn(n, 3, 224, 224) if get_spec(name).fixed_size else torch.randn(n, 3, h, w)
 
 
@@ -75,7 +75,7 @@ def test_counts_without_the_classifier(name):
 def test_maps_have_the_channels_and_strides_of_the_catalog(name):
     spec = get_spec(name)
     network = build(spec.type, out_indices=range(len(spec.channels))).eval()
-    x = picture(name, 96, 64)
+    x = image(name, 96, 64)
     with torch.no_grad():
         maps = network(x)
     assert isinstance(maps, tuple)
@@ -126,7 +126,7 @@ def test_no_weight_lacks_a_gradient_whatever_maps_are_taken(name):
     spec = get_spec(name)
     for out_indices in ((1,), spec.fpn_out_indices):
         network = build(spec.type, out_indices=out_indices)
-        maps = network(picture(name, 65, 66, 2))
+        maps = network(image(name, 65, 66, 2))
         assert len(maps) == len(out_indices)
         sum(m.mean() for m in maps).backward()
         assert [k for k, p in network.named_parameters() if p.grad is None] == []
@@ -174,7 +174,7 @@ def test_recomputation_gives_the_same_gradients_and_statistics(name):
     saving = build(f'bocb_mm.{name}', with_cp=True).train()
     saving.load_state_dict(plain.state_dict())
     saving = copy.deepcopy(saving)  # as mmengine's EMA hook does
-    x = picture(name, 64, 66, 2) if name == 'AlexNet' else picture(name, 32, 34, 2)
+    x = image(name, 64, 66, 2) if name == 'AlexNet' else image(name, 32, 34, 2)
     for network in (plain, saving):
         sum(m.square().mean() for m in network(x)).backward()
     for (k, a), b in zip(plain.named_parameters(), saving.parameters(), strict=True):

@@ -1,7 +1,7 @@
 """Our own networks against numbers of the official models.
 
 ``golden/golden_outputs.json`` and the lists of keys were measured on the official code (the
-repositories are named in the network modules), with weights and pictures made by a formula.
+repositories are named in the network modules), with weights and images made by a formula.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every backbone in every toolbox: forward, loss, backward, predict, on small odd-sized pictures."""
+"""Every backbone in every toolbox: forward, loss, backward, predict, on small odd-sized images."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_detection(name):
     from mmdet.registry import MODELS
 
     spec = get_spec(name)
-    # Mixer works where it was built for the one picture size
+    # Mixer works where it was built for the one image size
     h, w, more = (80, 112, dict(img_size=(80, 112))) if spec.fixed_size else (87, 109, {})
     model = MODELS.build(ConfigDict(retinanet(spec, **more)))
     model.backbone.init_weights()
@@ -187,7 +187,7 @@ def test_mixer_says_what_pictures_it_takes_in_a_detector():
 
     model = MODELS.build(retinanet(get_spec('MLP-S')))
     with pytest.raises(
-        UserError, match='MLP-S got pictures of 250x333 pixels but takes 224x224 only'
+        UserError, match='MLP-S got images of 250x333 pixels but takes 224x224 only'
     ):
         model(torch.randn(1, 3, 250, 333), mode='tensor')
 

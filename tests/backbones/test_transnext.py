@@ -183,7 +183,7 @@ def test_resized_bias_is_the_computed_one_at_its_own_size():
 
 
 def test_every_stage_needs_a_pooled_key():
-    # stage 1 pools 8x8 of its pixels, which are 4x4 of the picture's
+    # stage 1 pools 8x8 of its pixels, which are 4x4 of the image's
     with pytest.raises(UserError, match=r'16x64 pixels.*32'):
         TransNeXt(out_indices=(0,))(torch.zeros(1, 3, 16, 64))
 

@@ -299,7 +299,7 @@ def test_other_networks_are_refused_by_the_names_that_do_not_fit():
     assert 'pos_embed (1, 198, 384)' in wrong(
         'DeiT-S', build('DeiT-S').state_dict() | {'pos_embed': torch.zeros(1, 198, 384)}
     )
-    # fixed to its picture size
+    # fixed to its image size
     assert '(256, 196) for (256, 192)' in wrong('MLP-S', build('MLP-S'), img_size=(256, 192))
     # padding and epsilon differ: the same counts, other numbers
     assert 'weights are missing' in wrong('Eff-B0', timm_model('efficientnet_b0'))

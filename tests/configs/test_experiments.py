@@ -69,7 +69,7 @@ def load(name):
 
 
 # One batch holds the whole tiny data set: one training step.
-SMALL = {  # per kind of config: small pictures and batches
+SMALL = {  # per kind of config: small images and batches
     'retinanet': [
         'train_dataloader.dataset.pipeline.2.scale=(128,96)',
         'val_dataloader.dataset.pipeline.1.scale=(128,96)',

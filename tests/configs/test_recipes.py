@@ -329,7 +329,7 @@ def test_the_recipe_and_the_optimizer_catalog_agree(name, built):
 @pytest.mark.parametrize('name', sorted(EXPECTED))
 def test_fills_are_the_mean_in_the_order_of_a_loaded_pictures_channels(name, built):
     b = built(name)
-    pre = b.recipe.data_preprocessor  # given for RGB; ImageNet's pictures are loaded as BGR
+    pre = b.recipe.data_preprocessor  # given for RGB; ImageNet's images are loaded as BGR
     mean, std = ((v[::-1] if pre.to_rgb else v) for v in (pre.mean, pre.std))
     if 'RandAugment' in b.transforms:
         rotate = next(

@@ -7,7 +7,7 @@ from torch import nn
 from tests import tiny_training as tiny
 
 
-class Picture(tiny.TinyModel):
+class ConvModel(tiny.TinyModel):
     """TinyModel with a 2-D convolution and nothing random."""
 
     def __init__(self):
@@ -24,7 +24,7 @@ class Picture(tiny.TinyModel):
 
 
 def train(work_dir, *hooks):
-    runner = tiny.runner(work_dir, model=Picture(), custom_hooks=list(hooks))
+    runner = tiny.runner(work_dir, model=ConvModel(), custom_hooks=list(hooks))
     runner.train()
     return runner
 

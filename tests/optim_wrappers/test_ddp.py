@@ -27,7 +27,7 @@ def test_two_processes_agree(tmp_path):
         assert torch.equal(a, b)
     assert any((h > 0).any() for h in one['hessian'])
     assert one['kind'] == two['kind'] == 'gauss-newton-bartlett (categorical)'
-    # 8 iterations / 2 accumulated = 4 updates, a Hessian before updates 0 and 2, over 4 + 4 pictures.
+    # 8 iterations / 2 accumulated = 4 updates, a Hessian before updates 0 and 2, over 4 + 4 images.
     assert one['batches'] == two['batches'] == [8, 8]
     # Labels are drawn independently, though both ranks have the same torch seed.
     assert not set(one['seeds']) & set(two['seeds'])

@@ -81,7 +81,7 @@ def test_cross_entropy_is_batch_size_times_the_squared_gradient_of_the_mean(line
 def test_bernoulli_is_the_hessian_of_binary_cross_entropy(linear):
     x, w = linear
 
-    def loss(v):  # mmpretrain's BCE: sum over classes, mean over pictures
+    def loss(v):  # mmpretrain's BCE: sum over classes, mean over images
         return F.binary_cross_entropy_with_logits(x @ v.T, torch.zeros(5, 4), reduction='sum') / 5
 
     got = estimate(lambda z, g: bernoulli(z, None, 5.0, g), x, w)
@@ -101,7 +101,7 @@ def test_gaussian_is_the_hessian_of_the_squared_error(linear):
 
 
 def test_sampled_losses_have_mean_gradient_zero(linear):
-    """Bartlett's first identity; without it the squares of different pictures would mix."""
+    """Bartlett's first identity; without it the squares of different images would mix."""
     x, w = linear
     for sample in (
         lambda z, g: categorical(z, None, 5.0, g),
@@ -134,7 +134,7 @@ def test_focal_modulation_is_the_difference_of_the_gradients(gamma, alpha):
 def real_losses():
     """The loss modules themselves: (module, call(logits, n), factor for DRAWS blocks in one call).
 
-    ``n`` pictures of 4 outputs; the targets are any, for the Hessian does not depend on them.
+    ``n`` images of 4 outputs; the targets are any, for the Hessian does not depend on them.
     """
     from mmdet.models.losses import CrossEntropyLoss as DetCE
     from mmpose.models.losses import KeypointMSELoss, KLDiscretLoss

@@ -45,8 +45,8 @@ class ToyNet(BaseModel):
 
 
 def toy_batch(n: int = 6, seed: int = 0) -> dict[str, Tensor]:
-    """``n`` pictures of 6 x 6 in three classes that differ in brightness."""
+    """``n`` images of 6 x 6 in three classes that differ in brightness."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 3
-    pictures = torch.randn(n, 1, 6, 6, generator=generator) + labels.view(-1, 1, 1, 1)
-    return {'inputs': pictures, 'data_samples': labels}
+    images = torch.randn(n, 1, 6, 6, generator=generator) + labels.view(-1, 1, 1, 1)
+    return {'inputs': images, 'data_samples': labels}

@@ -57,8 +57,8 @@ def samples(recipe: str, n: int, jpeg: str) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     if 'cifar' not in recipe:
         return [{'img_path': jpeg, 'gt_label': i % 10} for i in range(n)]
-    pictures = rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
-    return [{'img': picture, 'gt_label': i % 10} for i, picture in enumerate(pictures)]
+    images = rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+    return [{'img': image, 'gt_label': i % 10} for i, image in enumerate(images)]
 
 
 def measure(recipe: str, where: str, n: int, jpeg: str, device: torch.device) -> dict[str, float]:
