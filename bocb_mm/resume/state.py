@@ -60,7 +60,7 @@ class RunState:
             where: Its path, for messages.
 
         Raises:
-            UserError: It is not one of a training, or of another optimizer or batch size.
+            UserError: It is not one of a training, or of another optimizer, batch size or model.
         """
         find.check_content(checkpoint, where)
         own = checkpoint.get(find.STATE_KEY)
@@ -71,6 +71,7 @@ class RunState:
         if not self._loaded.get('gradients'):
             saved.pop('accumulative_counts', None)
         find.compare(saved, self.settings, where)
+        _check_shapes(_model(runner), checkpoint.get('state_dict') or {}, where)
         self._loaded_plan = self._loaded.get('plan', schedules.old_plan(checkpoint))
         restore_settings(checkpoint['optimizer'], runner.optim_wrapper)
         if 'ema_state_dict' in checkpoint and not _averages(runner):
@@ -241,6 +242,18 @@ class RunState:
 
 def _nothing() -> None:
     pass
+
+
+def _check_shapes(model: Any, weights: dict[str, Any], where: str) -> None:
+    """Refuse a model that has changed: mmengine would leave such weights random and go on."""
+    for name, tensor in model.state_dict().items():
+        was, is_now = (tuple(getattr(t, 'shape', ())) for t in (weights.get(name, tensor), tensor))
+        if was != is_now:
+            raise UserError(
+                f'{where}: {name} has shape {was} there and {is_now} in this model, whose config '
+                'has changed since (another number of classes?); go on with the config as it was, '
+                'or start a new run from the weights (--pretrained PATH)'
+            )
 
 
 def _averages(runner: Runner) -> bool:

@@ -131,6 +131,20 @@ def test_a_run_reads_what_it_wrote_and_never_starts_anew_over_what_it_cannot_rea
     assert before == {p: p.read_bytes() for p in (tmp_path / 'w').iterdir() if p.is_file()}
 
 
+def test_resuming_with_another_number_of_classes_is_refused_and_changes_nothing(
+    train, config, tmp_path
+):
+    assert train(config, '--work-dir', 'w')[0] == 0
+    before = {
+        p: p.read_bytes() for p in (tmp_path / 'w').iterdir() if p.suffix in ('.pth', '.json')
+    }
+    longer = ('--work-dir', 'w', '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
+    status, _, err = train(config, *longer, 'model.head.num_classes=6')
+    assert status == 2 and len(err.strip().splitlines()) == 1, err
+    assert 'head.fc.weight' in err and '(4, 64)' in err and '(6, 64)' in err
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
 def test_a_checkpoint_that_is_trusted_is_gone_on_from(train, config, tmp_path):
     import torch
 
