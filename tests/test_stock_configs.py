@@ -110,6 +110,8 @@ class Bench:
         start['lr'] *= WARM_UP[self.scope]
         cfg = copy.deepcopy(self.cfg.optim_wrapper)
         cfg['optimizer'] = {'type': f'bocb_mm.{name}', **start}  # the one line that differs
+        if hasattr(get_spec(name).cls, 'halves'):
+            cfg['constructor'] = 'bocb_mm.OptimWrapperConstructor'
         if wrapper is not None:
             cfg['type'] = wrapper
         torch.manual_seed(0)

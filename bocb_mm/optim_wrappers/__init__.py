@@ -12,7 +12,7 @@
 
 from bocb_mm.optim_wrappers.amp import AmpOptimWrapper
 from bocb_mm.optim_wrappers.constructor import OptimWrapperConstructor
-from bocb_mm.optim_wrappers.param_groups import GroupRules, param_groups
+from bocb_mm.optim_wrappers.param_groups import GroupRules, Half, param_groups
 from bocb_mm.optim_wrappers.schedule_free import ScheduleFreeSwitch
 from bocb_mm.optim_wrappers.sophia import SophiaAmpOptimWrapper, SophiaOptimWrapper
 from bocb_mm.optim_wrappers.timing import StepTimer
@@ -20,6 +20,7 @@ from bocb_mm.optim_wrappers.timing import StepTimer
 __all__ = [
     'AmpOptimWrapper',
     'GroupRules',
+    'Half',
     'OptimWrapperConstructor',
     'ScheduleFreeSwitch',
     'SophiaAmpOptimWrapper',

@@ -25,10 +25,30 @@ from bocb_mm.errors import UserError, nearest
 from bocb_mm.optim_wrappers.layer_decay import layer_depths
 from bocb_mm.optim_wrappers.roles import (
     EXCLUDED_ROLES,
+    PARTS,
     ROLES,
     RoledParameter,
     parameters_with_roles,
 )
+from bocb_mm.optimizers.halves import Halves
+from bocb_mm.optimizers.muon import Muon
+
+FUSED = ('parts', 'heads', 'whole')
+
+
+@dataclass(frozen=True)
+class Half:
+    """The auxiliary half of a matrix optimizer's groups (Muon): its base values, and its keys.
+
+    Attributes:
+        lr: Base rate of the auxiliary half.
+        weight_decay: Base decay of the auxiliary half.
+        keys: What the optimizer's groups say of their half; default: those of ours.
+    """
+
+    lr: float
+    weight_decay: float
+    keys: Halves = Muon.halves
 
 
 @dataclass(frozen=True)
@@ -60,11 +80,14 @@ class GroupRules:
         bias_lr_mult: Multiplies the rate of role ``bias``.
         dcn_offset_lr_mult: Multiplies the rate of ``conv_offset`` in deformable convolutions.
         layer_decay_rate: Layer-wise rate decay (:mod:`~bocb_mm.optim_wrappers.layer_decay`).
+        fused: How an optimizer with a matrix update sees query, key and value in one layer:
+            ``'parts'`` three matrices, ``'heads'`` three a head, ``'whole'`` one.
         no_adapt: Roles whose groups get ``adapt=False`` from an optimizer with a layer-wise trust
             ratio (LARS, LAMB): no adaptation. Default: the same roles that do not decay.
         bypass_duplicate: Accepted for mmengine's sake; sharing is always handled.
         custom_keys: Substring of a parameter's name to ``dict(lr_mult=, decay_mult=, ...)``; the
-            longest matching key wins. Other entries go to the group as they are (``betas=...``).
+            longest matching key wins. Other entries go to the group as they are (``betas=...``);
+            ``matrix=`` chooses the half of a matrix optimizer, others do not see it.
     """
 
     norm_decay_mult: float | None = None
@@ -83,6 +106,7 @@ class GroupRules:
     bias_lr_mult: float = 1.0
     dcn_offset_lr_mult: float = 1.0
     layer_decay_rate: float = 1.0
+    fused: str = 'parts'
     no_adapt: tuple[str, ...] = EXCLUDED_ROLES
     bypass_duplicate: bool = True
     custom_keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -107,6 +131,8 @@ class GroupRules:
                 cfg[key] = _multiplier(key, value)
         if not isinstance(cfg.get('official_decay', False), bool):
             raise UserError(f'official_decay={cfg["official_decay"]!r}: expected True or False')
+        if cfg.get('fused', 'parts') not in FUSED:
+            raise UserError(f'fused={cfg["fused"]!r}: expected one of {", ".join(FUSED)}')
         if 'no_adapt' in cfg:
             cfg['no_adapt'] = _checked_roles(cfg['no_adapt'])
         cfg['custom_keys'] = _checked_custom_keys(cfg.get('custom_keys') or {})
@@ -181,6 +207,7 @@ def param_groups(
     weight_decay: float | None = None,
     *,
     adapt: bool = False,
+    auxiliary: Half | None = None,
     **rules: Any,
 ) -> list[dict[str, Any]]:
     """Parameter groups of ``model`` for any ``torch.optim`` optimizer.
@@ -191,6 +218,8 @@ def param_groups(
         weight_decay: Base decay; needed only when a multiplier is neither 0 nor 1.
         adapt: Whether the optimizer reads the boolean group key ``adapt`` (LARS, LAMB); if so,
             groups say which parameters the trust ratio applies to.
+        auxiliary: For a matrix optimizer, rate and decay of all but the weights of the body;
+            ``lr`` and ``weight_decay`` are then those of the body's.
         **rules: Fields of :class:`GroupRules`.
 
     Returns:
@@ -224,18 +253,47 @@ def param_groups(
             'lr_mult': parsed.lr_mult(p) * custom.pop('lr_mult', 1.0) * scale,
             'decay_mult': custom.pop('decay_mult', parsed.decay_mult(p)),
             **({'adapt': p.role not in parsed.no_adapt} if adapt else {}),
+            **_half(p, custom.pop('matrix', p.is_matrix), auxiliary, parsed.fused),
             **custom,
         }
         key = tuple(sorted((k, repr(v)) for k, v in settings.items()))
         group = groups.setdefault(key, {'params': [], 'role': [], **settings})
         group['params'].append(p.parameter)
-        if p.role not in group['role']:
-            group['role'].append(p.role)
+        role = p.part if auxiliary and p.role == 'weight' and p.part in PARTS[:-2] else p.role
+        if role not in group['role']:
+            group['role'].append(role)
     if not groups:
         raise UserError(
             f'{type(model).__name__} has no trainable parameter: all are frozen; train some'
         )
-    return [_finished(g, lr, weight_decay) for g in _named(list(groups.values()))]
+    named = _named(list(groups.values()))
+    if auxiliary is None:
+        return [_finished(g, lr, weight_decay) for g in named]
+    of_rest = [auxiliary.keys.auxiliary.items() <= g.items() for g in named]
+    if all(of_rest):
+        raise UserError(
+            f'{type(model).__name__} has no hidden matrix that is trained (stems, heads, depthwise '
+            'kernels and embeddings are none): take AdamW'
+        )
+    # written out, as the optimizer's own rate and decay are those of the matrices
+    return [
+        {'lr': auxiliary.lr, 'weight_decay': auxiliary.weight_decay}
+        | _finished(g, auxiliary.lr, auxiliary.weight_decay)
+        if rest
+        else _finished(g, lr, weight_decay)
+        for g, rest in zip(named, of_rest)
+    ]
+
+
+def _half(p: RoledParameter, matrix: bool, half: Half | None, fused: str) -> Mapping[str, Any]:
+    """What the group of a parameter says of its half, where there are two."""
+    if half is None:
+        return {}
+    keys = half.keys
+    if not matrix or p.parameter.ndim < 2:
+        return keys.auxiliary
+    matrices = p.matrices(fused) if keys.splits else 1
+    return {**keys.matrix, 'split': matrices} if matrices > 1 else keys.matrix
 
 
 def _check_lr_parts(rules: GroupRules, parameters: list[RoledParameter]) -> None:
@@ -262,8 +320,10 @@ def _named(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Give each group a unique readable name and its roles as one string."""
     taken: dict[str, int] = {}
     for group in groups:
-        group['role'] = '+'.join(sorted(group['role'], key=ROLES.index))
+        group['role'] = '+'.join(sorted(group['role'], key=(*ROLES, *PARTS).index))
         parts = [group['role']]
+        if group.get('split', 1) > 1:
+            parts.append(f'in {group["split"]}')
         if group['lr_mult'] != 1:
             parts.append(f'lr x {group["lr_mult"]:.4g}')
         if group['decay_mult'] != 1:

@@ -14,12 +14,15 @@ from bocb_mm.optimizers.libraries import LIBRARIES
 from bocb_mm.optimizers.spec import CATEGORIES, OptimizerSpec
 
 
-def list_optimizers(filter: str = '*', category: str | None = None) -> list[str]:
-    """Names in the catalog, in the paper's order.
+def list_optimizers(
+    filter: str = '*', category: str | None = None, paper: bool | None = None
+) -> list[str]:
+    """Names in the catalog, in the paper's order, its extended rows last.
 
     Args:
         filter: Shell pattern, upper and lower case alike.
         category: ``'a'``, ``'b'``, ``'c'`` or ``'d'``.
+        paper: True for the paper's 20, False for the others, None for all.
 
     Raises:
         UnknownNameError: No such category.
@@ -27,6 +30,8 @@ def list_optimizers(filter: str = '*', category: str | None = None) -> list[str]
     Example:
         >>> list_optimizers('ada*', category='d')
         ['AdaGrad', 'AdaDelta']
+        >>> len(list_optimizers(paper=True))
+        20
     """
     if category is not None and category.lower() not in CATEGORIES:
         raise unknown_name('category', category, CATEGORIES, f'one of {", ".join(CATEGORIES)}')
@@ -35,6 +40,7 @@ def list_optimizers(filter: str = '*', category: str | None = None) -> list[str]
         for spec in specs()
         if fnmatch.fnmatch(spec.name.lower(), filter.lower())
         and (category is None or spec.category == category.lower())
+        and (paper is None or spec.in_paper == paper)
     ]
 
 
@@ -101,7 +107,13 @@ def catalog_table() -> str:
         '|---|---|---|---|---|---|---|---|',
     ]
     for spec in specs():
-        cells = [spec.name, spec.category, spec.decay, spec.implementation, spec.paper]
+        cells = [
+            spec.name,
+            spec.category + ('' if spec.in_paper else ' (extended)'),
+            spec.decay,
+            spec.implementation,
+            spec.paper,
+        ]
         for task in ('classification', 'detection', 'pose'):
             start = spec.default(task)
             mark = '' if start.sourced else '*'
@@ -111,6 +123,7 @@ def catalog_table() -> str:
     lines += [
         '',
         f'Categories: {categories}. The last three columns are learning rate / weight decay to '
-        'start from; * marks those without a source, where the search decides.',
+        'start from; * marks those without a source, where the search decides. Extended: none of '
+        "the paper's 20.",
     ]
     return '\n'.join(lines)

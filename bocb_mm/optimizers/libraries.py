@@ -17,6 +17,7 @@ import torch
 from torch.optim.optimizer import required as REQUIRED
 
 from bocb_mm.errors import UserError, unknown_name
+from bocb_mm.optimizers.halves import Halves
 from bocb_mm.optimizers.loading import check_library_state
 from bocb_mm.optimizers.strict import SettingError, check_keywords, check_numbers, checked_params
 
@@ -46,7 +47,20 @@ BASES = {'magma': 'adamw'}
 """pytorch_optimizer classes around another one, whose arguments they take too."""
 
 SPLIT_BY_DIMENSION = {'muon', 'adamuon', 'adago', 'muonclip', 'normuon'}
-"""pytorch_optimizer classes whose groups say ``use_muon``; matrices get True, the rest False."""
+"""pytorch_optimizer classes whose groups say ``use_muon``; matrices get True, the rest False, where
+nobody says what belongs where."""
+
+TIMM_HALVES = Halves(
+    {'use_muon': True},
+    {'use_fallback': True, 'fallback_lr_scale': 1.0},
+    lambda s: (s['lr'] * s['fallback_lr_scale'], s['weight_decay']),
+)
+OTHER_HALVES = Halves(
+    {'use_muon': True},
+    {'use_muon': False},
+    lambda s: (s['adamw_lr'], s['adamw_wd']),
+)
+"""The rates of the auxiliary half are those of the library's own arguments."""
 
 
 class LibraryError(UserError, ImportError):
@@ -83,7 +97,8 @@ def timm_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
     momentum = inspect.signature(target).parameters.get('momentum')
     if momentum is not None and momentum.default == 0:
         defaults['momentum'] = 0.9
-    return _builder(f'timm.{key}', target, defaults)
+    halves = TIMM_HALVES if 'fallback_lr_scale' in inspect.signature(target).parameters else None
+    return _builder(f'timm.{key}', target, defaults, halves=halves)
 
 
 def pytorch_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
@@ -109,6 +124,7 @@ def pytorch_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
         load_optimizer(key),
         prepare=_split_by_dimension if key in SPLIT_BY_DIMENSION else list,
         base=load_optimizer(BASES[key]) if key in BASES else None,
+        halves=OTHER_HALVES if key in SPLIT_BY_DIMENSION else None,
     )
 
 
@@ -131,6 +147,7 @@ def _builder(
     defaults: dict[str, Any] | None = None,
     prepare: Callable[[Any], Any] = list,
     base: Callable[..., torch.optim.Optimizer] | None = None,
+    halves: Halves | None = None,
 ) -> Callable[..., torch.optim.Optimizer]:
     own = inspect.signature(target).parameters
     required = [n for n, p in own.items() if p.default is p.empty or p.default is REQUIRED]
@@ -157,6 +174,11 @@ def _builder(
         return optimizer
 
     build.__name__ = label
+    if halves is not None:
+        build.halves = halves  # type: ignore[attr-defined]
+        build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [own[n].replace(kind=inspect.Parameter.KEYWORD_ONLY) for n in own if n in known]
+        )
     return build
 
 

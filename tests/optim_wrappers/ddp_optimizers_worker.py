@@ -41,6 +41,7 @@ def steps_of(name: str, rank: int, size: int) -> dict[str, Any]:
             'optimizer': {
                 'type': f'bocb_mm.{name}', **get_spec(name).defaults_for('classification')
             },
+            'paramwise_cfg': {'custom_keys': {'head': {'matrix': True}}},  # for those with two halves
             **(sophia if name == 'Sophia' else {'type': 'OptimWrapper'}),
         },
     )  # fmt: skip

@@ -144,6 +144,35 @@ def lamb(p, g, s, t, lr, wd, shape, betas=(0.9, 0.999), eps=1e-6):
     return [w - lr * ratio * x for w, x in zip(p, u)]
 
 
+def _orthogonal(rows, steps):
+    """Newton-Schulz in plain torch on one matrix at a time."""
+    x = torch.tensor(rows, dtype=torch.float64)
+    flat = x.mT if x.shape[0] > x.shape[1] else x
+    flat = flat / flat.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = flat @ flat.mT
+        flat = 3.4445 * flat + (-4.7750 * gram + 2.0315 * gram @ gram) @ flat
+    return flat.mT if x.shape[0] > x.shape[1] else flat
+
+
+def muon(p, g, s, t, lr, wd, shape, nesterov=True, rows=None):
+    """Whole tensors as lists: matrices, and AdamW at a 20th of the rate for the rest."""
+    if len(shape) < 2:
+        cells = s.setdefault('cells', [{} for _ in p])
+        return [adamw(w, x, c, t, lr / 20, wd * 20) for w, x, c in zip(p, g, cells)]
+    s['m'] = [0.95 * m + 0.05 * x for m, x in zip(s.get('m', [0.0] * len(p)), g)]
+    u = [0.95 * m + 0.05 * x for m, x in zip(s['m'], g)] if nesterov else s['m']
+    n, k = shape[0], len(p) // shape[0]
+    o = _orthogonal([u[i * k : i * k + k] for i in range(n)], 5)
+    if rows is not None:
+        old, norm = s.get('v', torch.zeros(n, 1, dtype=o.dtype)), o.norm()
+        s['v'] = rows * old + (1 - rows) * o.square().mean(1, keepdim=True)
+        o = o / (s['v'].sqrt() + 1e-8)
+        o = o * norm / o.norm().clamp(min=1e-8)
+    scale = math.sqrt(max(1.0, n / k))
+    return [w * (1 - lr * wd) - lr * scale * x for w, x in zip(p, o.flatten().tolist())]
+
+
 def adafactor(p, g, s, t, lr, wd, shape, eps=1e-30, threshold=1.0):
     """Whole tensors as lists, kernels as (out, in*k*k)."""
     new = t**-0.8

@@ -41,6 +41,7 @@ class Case:
         missing: Why there is no second independent reference.
         kernels_per_matrix: Kernels that a step with ``foreach`` has more for each parameter of two
             or more dimensions: PyTorch has no sum over the rows of many tensors.
+        stacks: Whether matrices are stacked by shape: 20 kernels and more memory for each shape.
     """
 
     lr: float
@@ -48,6 +49,7 @@ class Case:
     shrink: Callable[[float, float], float] | None
     missing: str = ''
     kernels_per_matrix: int = 0
+    stacks: bool = False
 
 
 def timm(
@@ -93,6 +95,49 @@ def flattened(reference: Reference) -> Reference:
 def _matrix(p: torch.Tensor) -> torch.nn.Parameter:
     shape = (p.shape[0], -1) if p.dim() > 1 else p.shape
     return torch.nn.Parameter(p.detach().view(shape))
+
+
+def halves(name: str, module: str, function: str, **settings: Any) -> Reference:
+    """A library's Muon with groups that say their half, its iteration in double precision."""
+    import importlib
+
+    build_other = timm(name, **settings).build if module.startswith('timm') else other(name).build
+
+    def build(groups: Any) -> torch.optim.Optimizer:
+        matrices, rest = ({**group} for group in groups)
+        if module.startswith('timm'):
+            rest |= {'use_fallback': True, 'fallback_lr_scale': 0.05}
+            rest['weight_decay'] *= 20
+        else:
+            rest['use_muon'] = False
+            # it has one rate a group: a half as large for what is AdamW's
+            rest |= {'betas': (0.9, 0.999), 'eps': 1e-8}
+            matrices |= settings
+        optimizer = build_other([{**matrices, 'use_muon': True}, rest])
+        place = importlib.import_module(module)
+        own = getattr(place, function)
+
+        def exact(*args: Any, **kwargs: Any) -> Any:
+            return own(*args, **kwargs, dtype=torch.float64)
+
+        rates: list[float] = []
+
+        def before(*_: Any) -> None:
+            setattr(place, function, exact)
+            if not module.startswith('timm'):
+                rates[:] = [optimizer.param_groups[1]['lr']]
+                optimizer.param_groups[1]['lr'] = rates[0] / 20
+
+        def after(*_: Any) -> None:
+            setattr(place, function, own)
+            if rates:
+                optimizer.param_groups[1]['lr'] = rates[0]
+
+        optimizer.register_step_pre_hook(before)
+        optimizer.register_step_post_hook(after)
+        return optimizer
+
+    return Reference(build)
 
 
 def loop(name: str, **settings: Any) -> Reference:
@@ -223,6 +268,46 @@ CASES = {
     'AdaGrad': Case(1e-2, {'torch': loop('Adagrad'), 'python': python(plain.adagrad)}, None),
     'AdaDelta': Case(1.0, {'torch': loop('Adadelta'), 'python': python(plain.adadelta)}, None),
     'RMSProp': Case(1e-2, {'torch': loop('RMSprop'), 'python': python(plain.rmsprop)}, None),
+    'Muon': Case(
+        0.02,
+        {
+            # timm's auxiliary half is NAdamW where Nesterov's momentum is asked for
+            'timm': Reference(
+                halves(
+                    'muon',
+                    'timm.optim.muon',
+                    'zeropower_via_newtonschulz',
+                    nesterov=False,
+                    ns_coefficients='original',
+                    adjust_lr_fn='original',
+                    betas=(0.9, 0.999),
+                    eps=1e-8,
+                ).build,
+                {'nesterov': False},
+            ),
+            'pytorch_optimizer': halves(
+                'muon', 'pytorch_optimizer.optimizer.muon.base', 'zero_power_via_newton_schulz_5'
+            ),
+            'python': python(plain.muon, whole=True),
+        },
+        decoupled,
+        stacks=True,
+    ),
+    'NorMuon': Case(
+        0.02,
+        {
+            'pytorch_optimizer': halves(
+                'normuon',
+                'pytorch_optimizer.optimizer.muon.base',
+                'zero_power_via_newton_schulz_5',
+                eps=1e-8,
+            ),
+            'python': python(plain.muon, whole=True, rows=0.95),
+        },
+        decoupled,
+        kernels_per_matrix=3,
+        stacks=True,
+    ),
 }
 
 
@@ -276,4 +361,9 @@ DRAWN = {
     'hessian_updates': among(0),
     'delta': between(0.0, 2.0),
     'wd_ratio': between(0.0, 1.0),
+    'beta2': between(0.0, 0.999),
+    'ns_steps': among(1, 5),
+    'adjust_lr_fn': among('original', 'match_rms_adamw'),
+    'matrix': flag,
+    'split': among(1, 2),
 }

@@ -7,9 +7,14 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 
 from bocb_mm.checkpoints.read import CheckpointError, install_safe_loading, load_checkpoint
 from bocb_mm.errors import UserError
-from bocb_mm.optimizers import list_optimizers
+from bocb_mm.optimizers import get_spec, list_optimizers
 from bocb_mm.resume.find import find_resumable
 from tests import tiny_training as tiny
+
+TWO_HALVES = {
+    'constructor': 'bocb_mm.OptimWrapperConstructor',
+    'paramwise_cfg': {'custom_keys': {'head': {'matrix': True}}},  # it has no other matrix
+}
 
 
 @pytest.mark.parametrize('name', list_optimizers())
@@ -25,6 +30,7 @@ def test_every_optimizer_resumes_bit_equal_mid_epoch_with_ema_bf16_and_accumulat
                 'dtype': 'bfloat16',
                 'accumulative_counts': 2,
                 'optimizer': {'type': f'bocb_mm.{name}', 'lr': 1e-3},
+                **(TWO_HALVES if hasattr(get_spec(name).cls, 'halves') else {}),
             },
             'train_cfg': {'by_epoch': True, 'max_epochs': 2, 'val_interval': 1},
         }
