@@ -11,6 +11,7 @@ from bocb_mm import facts
 from bocb_mm.config.describe import dataset_of, parts_of, task_of, task_of_rates, type_name
 from bocb_mm.config.identity import annotation_file, optimizer_name
 from bocb_mm.errors import UserError
+from bocb_mm.optimizers import get_spec
 
 
 def batch_of(cfg: Mapping[str, Any], processes: int = 1) -> int | None:
@@ -34,14 +35,14 @@ def origin_of_default(cfg: Mapping[str, Any], optimizer: str) -> tuple[str, str,
 
     Args:
         cfg: The config.
-        optimizer: Name in the catalog.
+        optimizer: Name in the catalog, or a library's.
 
     Returns:
         ``'sourced'`` or ``'extrapolated'``, what for in words, and the batch it is meant for.
     """
     task, rates_of = task_of(cfg), task_of_rates(cfg)
     key = rates_of if rates_of in ('detection', 'pose') else _schedule(cfg)
-    default, recipe = facts.default(optimizer, key), facts.RECIPES[key]
+    default, recipe = facts.default(get_spec(optimizer), key), facts.RECIPES[key]
     meant_for = 'COCO' if key in ('detection', 'pose') else ''
     meant_for = meant_for or ('CIFAR-100' if key.endswith('cifar') else 'ImageNet-1K')
     origin = 'sourced' if default.sourced and task == rates_of else 'extrapolated'

@@ -203,21 +203,22 @@ DEFAULT_RECIPE = next(iter(RECIPES))
 """The paper's CIFAR-100 schedule of 200 epochs."""
 
 
-def default(optimizer: str, recipe: str = DEFAULT_RECIPE) -> Default:
+def default(optimizer: str | Optimizer, recipe: str = DEFAULT_RECIPE) -> Default:
     """Rate and decay to start from: a sourced one, else extrapolated from SGD's or AdamW's.
 
     Args:
-        optimizer: A name in :data:`OPTIMIZERS`.
+        optimizer: A name in :data:`OPTIMIZERS`, or a row like theirs.
         recipe: A name in :data:`RECIPES`.
 
     Example:
         >>> default('AdamW', 'detection').source, default('LION').lr
         ('mmdet RetinaNet RSB R-50', 0.0002)
     """
-    sourced = DEFAULTS.get((optimizer, recipe))
+    row = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+    sourced = DEFAULTS.get((row.name, recipe))
     if sourced is not None:
         return sourced
-    row, schedule = OPTIMIZERS[optimizer], RECIPES[recipe]
+    schedule = RECIPES[recipe]
     base = {'SGD': schedule.sgd_lr, 'AdamW': schedule.adamw_lr}.get(row.anchor, 1.0)
     lr = float(f'{base * row.ratio:.6g}')
     return Default(lr, row.weight_decay, f'extrapolated: {row.why}', sourced=False)

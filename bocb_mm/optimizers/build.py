@@ -10,7 +10,7 @@ import torch
 
 from bocb_mm.errors import unknown_name
 from bocb_mm.optimizers.catalog import specs
-from bocb_mm.optimizers.libraries import LIBRARIES
+from bocb_mm.optimizers.libraries import LIBRARIES, library_spec
 from bocb_mm.optimizers.spec import CATEGORIES, OptimizerSpec
 
 
@@ -45,15 +45,25 @@ def list_optimizers(
 
 
 def get_spec(name: str) -> OptimizerSpec:
-    """The catalog row of an optimizer, upper and lower case alike.
+    """What is known of an optimizer, upper and lower case alike: what every tool asks by name.
+
+    Args:
+        name: One of the catalog, ``timm.<name>`` or ``pytorch_optimizer.<name>``, with or without
+            ``bocb_mm.`` before it. A library's has no sourced defaults: its own are taken.
 
     Raises:
         UnknownNameError: No such optimizer.
+        RefusedError: A library's that cannot run here.
+        LibraryError: The library is not installed.
 
     Example:
-        >>> get_spec('adamw').name
-        'AdamW'
+        >>> get_spec('adamw').name, get_spec('bocb_mm.timm.Adopt').default('pose').lr
+        ('AdamW', 0.001)
     """
+    name = name.removeprefix('bocb_mm.')
+    library, dot, rest = name.partition('.')
+    if dot and library.lower() in LIBRARIES:
+        return library_spec(library.lower(), rest.lower())
     for spec in specs():
         if spec.name.lower() == name.lower():
             return spec
@@ -93,10 +103,7 @@ def optimizer_builder(name: str) -> Callable[..., torch.optim.Optimizer]:
     Raises:
         UnknownNameError: No such optimizer.
     """
-    library, dot, rest = name.removeprefix('bocb_mm.').partition('.')
-    if dot and library in LIBRARIES:
-        return LIBRARIES[library](rest)
-    return get_spec(name.removeprefix('bocb_mm.')).cls
+    return get_spec(name).cls
 
 
 def catalog_table() -> str:

@@ -19,6 +19,7 @@ from torch.optim.optimizer import required as REQUIRED
 from bocb_mm.errors import UserError, unknown_name
 from bocb_mm.optimizers.halves import Halves
 from bocb_mm.optimizers.loading import check_library_state
+from bocb_mm.optimizers.spec import OptimizerSpec
 from bocb_mm.optimizers.strict import SettingError, check_keywords, check_numbers, checked_params
 
 CLOSURE = 'it needs a closure that evaluates the loss again'
@@ -131,6 +132,39 @@ def pytorch_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
 LIBRARIES = {'timm': timm_optimizer, 'pytorch_optimizer': pytorch_optimizer}
 
 
+def library_spec(library: str, key: str) -> OptimizerSpec:
+    """A row like the catalog's for a library's optimizer, whose defaults are the library's own.
+
+    Args:
+        library: Key of :data:`LIBRARIES`.
+        key: The optimizer's name there.
+
+    Raises:
+        UserError: As :func:`timm_optimizer` and :func:`pytorch_optimizer`.
+    """
+    build: Any = LIBRARIES[library](key)
+    own = {n: v for n in ('lr', 'weight_decay') if type(v := build.defaults.get(n)) in (int, float)}
+    taken = 'its own defaults are taken' if 'lr' in own else 'the rate of its family is taken'
+    return OptimizerSpec(
+        name=f'{library}.{key}',
+        in_paper=False,
+        category='',
+        decay='decoupled',
+        paper='',
+        reference='',
+        aliases=(),
+        implementation=library,
+        class_path='',
+        cls=build,
+        fixed={},
+        anchor='' if 'lr' in own else ('SGD' if 'sgd' in key else 'AdamW'),
+        ratio=own.get('lr', 1.0),
+        weight_decay=own.get('weight_decay', 0.0),
+        why=f'{library} states no rate for a task; {taken}',
+        elementwise=False,
+    )
+
+
 def _known(library: str, name: str, names: Iterable[str]) -> str:
     key = name.lower()
     if key in REFUSED[library]:
@@ -174,6 +208,7 @@ def _builder(
         return optimizer
 
     build.__name__ = label
+    build.defaults = {n: p.default for n, p in own.items()} | (defaults or {})  # type: ignore[attr-defined]
     if halves is not None:
         build.halves = halves  # type: ignore[attr-defined]
         build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,14 +29,14 @@ RECIPES, DEFAULT_RECIPE = facts.RECIPES, facts.DEFAULT_RECIPE
 
 @dataclass(frozen=True)
 class OptimizerSpec(facts.Optimizer):
-    """One optimizer of the catalog: a row of ``facts/optimizers.csv`` with its class.
+    """One optimizer: a row of ``facts/optimizers.csv`` with its class, or a library's like one.
 
     Attributes:
-        cls: The class that ``class_path`` leads to.
+        cls: The class that ``class_path`` leads to, or what builds a library's.
         sourced: Defaults with a source, by recipe (:data:`RECIPES`).
     """
 
-    cls: type[torch.optim.Optimizer]
+    cls: Callable[..., torch.optim.Optimizer]
     sourced: Mapping[str, Default] = field(default_factory=dict)
 
     def default(self, task: str, recipe: str | None = None) -> Default:
@@ -55,7 +55,7 @@ class OptimizerSpec(facts.Optimizer):
             >>> get_spec('AdamW').default('detection').source
             'mmdet RetinaNet RSB R-50'
         """
-        return facts.default(self.name, _recipe_key(task, recipe))
+        return facts.default(self, _recipe_key(task, recipe))
 
     def defaults_for(self, task: str, recipe: str | None = None) -> dict[str, Any]:
         """Arguments to build the optimizer with: ``lr``, ``weight_decay`` and the fixed settings.

@@ -36,6 +36,16 @@ def test_a_default_says_for_which_data_and_batch_it_is_meant():
     assert 'this run has batch 4, not 16: --auto-scale-lr' in cfg.lr_source
 
 
+@pytest.mark.parametrize('name', ['timm.adopt', 'bocb_mm.pytorch_optimizer.SOAP'])
+def test_a_library_has_no_sourced_default_and_one_line_says_what_was_taken(name):
+    cfg = noted(name)
+    assert cfg.optim_wrapper.optimizer.type == f'bocb_mm.{name.removeprefix("bocb_mm.").lower()}'
+    assert cfg.lr_origin == 'extrapolated' and '\n' not in cfg.lr_source
+    taken = f'lr {cfg.optim_wrapper.optimizer.lr}, '
+    assert taken in cfg.lr_source
+    assert 'states no rate for a task; its own defaults are taken' in cfg.lr_source
+
+
 def test_on_the_data_it_is_meant_for_and_at_its_batch_nothing_more_is_said():
     dataset = {'type': 'CocoDataset', 'ann_file': 'annotations/instances_train2017.json'}
     cfg = noted('LAMB', train_dataloader={'batch_size': 16, 'dataset': dataset})

@@ -273,3 +273,26 @@ def test_library_names_are_checked():
 
     assert set(REFUSED['timm']) <= set(timm.optim.list_optimizers())
     assert set(REFUSED['pytorch_optimizer']) <= set(get_supported_optimizers())
+
+
+@pytest.mark.parametrize('name', ['timm.adopt', 'bocb_mm.timm.sgdp', 'Pytorch_Optimizer.SOAP'])
+@pytest.mark.parametrize(('task', 'recipe'), CELLS)
+def test_a_librarys_optimizer_has_a_row_whose_defaults_are_not_sourced(name, task, recipe):
+    spec = optimizers.get_spec(name)
+    assert spec.name == name.lower().removeprefix('bocb_mm.') and not spec.in_paper
+    start = spec.default(task, recipe)
+    assert not start.sourced and 'states no rate for a task' in start.source
+    if 'sgdp' in name:  # the library has no rate at all
+        assert start.lr == optimizers.get_spec('SGD').default(task, recipe).lr
+    grid = spec.search_grid(task, recipe)
+    assert start.lr in grid['lr'] and start.weight_decay in grid['weight_decay']
+    p = nn.Parameter(torch.ones(2, 2))
+    built = optimizers.build_optimizer(name, [p], **spec.defaults_for(task, recipe))
+    assert built.param_groups[0]['lr'] == pytest.approx(start.lr)
+
+
+def test_library_rows_are_in_no_list_and_refused_as_the_optimizers_are():
+    assert not optimizers.list_optimizers('timm*')
+    for name, expected in (('timm.adoptt', 'adopt'), ('pytorch_optimizer.lbfgs', 'closure')):
+        with pytest.raises(UserError, match=expected):
+            optimizers.get_spec(name)
