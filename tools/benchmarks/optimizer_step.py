@@ -313,8 +313,8 @@ def page(tables: dict[str, str], rounds: int, old: Path) -> str:
         'on more than one element, without views. `ours` is the '
         "device's default. `pytorch_optimizer`: the "
         'faster of its two modes, operations of its default. Peer: the fastest of timm and '
-        'pytorch_optimizer; of the optimizers that PyTorch has, its own class as it runs by default, '
-        'a loop. Memory: the most beyond the state in '
+        'pytorch_optimizer; of the optimizers that PyTorch has, its own class as it runs by '
+        'default, a loop. Memory: the most beyond the state in '
         'three steps, what is kept between them included, in sizes of the parameters.',
     ]
     for title, text in tables.items():
