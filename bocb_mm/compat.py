@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,32 @@ def read_metafiles_once() -> None:
 
     if not hasattr(utils.load, 'cache_info'):
         utils.load = functools.cache(utils.load)
+
+
+def find_our_bases(find: Callable[[str], Path]) -> None:
+    """Let a config name one of ours: ``_base_ = 'bocb_mm::pretrain/cifar100/cnx-t.py'``.
+
+    mmengine 0.10.7 knows the packages that configs may come from by a list of its own, and ends in
+    ``AssertionError: mmengine does not support to load bocb_mm config`` for any other. On that
+    list, it would look up all of a base's classes in our registries instead of the toolbox's: the
+    base is therefore handed over as a file.
+
+    Args:
+        find: Finds the file of the name behind ``bocb_mm::``.
+    """
+    from mmengine.config import Config
+
+    original = Config._get_cfg_path
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def path_and_scope(cfg_path: str, filename: str) -> Any:
+        package, colons, name = cfg_path.partition('::')
+        ours = bool(colons) and package == 'bocb_mm'
+        return (str(find(name)), None) if ours else original(cfg_path, filename)
+
+    Config._get_cfg_path = staticmethod(path_and_scope)  # type: ignore[method-assign]
 
 
 def lay_out_config_once() -> None:

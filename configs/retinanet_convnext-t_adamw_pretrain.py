@@ -5,7 +5,7 @@ _base_ = './_base_/retinanet_coco_1x.py'
 pretraining = 'AdamW'
 pretrained = 'mmpretrain://convnext-tiny_32xb128_in1k'
 pretrained_command = (
-    'bash tools/dist_train.sh configs/pretrain/imagenet/cnx-t_convnext.py 8 '
+    'bocb dist configs/pretrain/imagenet/cnx-t_convnext.py 8 '
     '--cfg-options optim_wrapper.accumulative_counts=4'
 )
 model = dict(

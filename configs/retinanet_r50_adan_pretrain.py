@@ -4,7 +4,7 @@
 _base_ = './_base_/retinanet_coco_1x.py'
 pretraining = 'Adan'
 pretrained = 'work_dirs/r-50_rsb-a2_adan/Adan/lr0.015_wd0.02_seed0/epoch_300.pth'
-pretrained_command = 'bash tools/dist_train.sh configs/pretrain/imagenet/r-50_rsb-a2_adan.py 8'
+pretrained_command = 'bocb dist configs/pretrain/imagenet/r-50_rsb-a2_adan.py 8'
 model = dict(backbone=dict(type='bocb_mm.R-50', init_cfg=None))
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='bocb_mm.AdamW', lr=1e-4, weight_decay=0.05)

@@ -3,5 +3,5 @@
 _base_ = './_base_/retinanet_coco_1x.py'
 pretraining = 'LARS'
 pretrained = 'work_dirs/r-50_pytorch_lars/LARS/lr1_wd0.0001_seed0/epoch_100.pth'
-pretrained_command = 'bash tools/dist_train.sh configs/pretrain/imagenet/r-50_pytorch_lars.py 8'
+pretrained_command = 'bocb dist configs/pretrain/imagenet/r-50_pytorch_lars.py 8'
 model = dict(backbone=dict(type='bocb_mm.R-50', init_cfg=None))

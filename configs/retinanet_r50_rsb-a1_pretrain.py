@@ -3,7 +3,7 @@
 _base_ = './_base_/retinanet_coco_1x.py'
 pretraining = 'A1'
 pretrained = 'mmpretrain://resnet50_8xb256-rsb-a1-600e_in1k'
-pretrained_command = 'bash tools/dist_train.sh configs/pretrain/imagenet/r-50_rsb-a1.py 8'
+pretrained_command = 'bocb dist configs/pretrain/imagenet/r-50_rsb-a1.py 8'
 model = dict(backbone=dict(type='bocb_mm.R-50', init_cfg=None))
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='bocb_mm.AdamW', lr=1e-4, weight_decay=0.05)

@@ -4,7 +4,7 @@ _base_ = './_base_/topdown_coco_384x288.py'
 pretraining = 'AdamW'
 pretrained = 'mmpretrain://swin-tiny_16xb64_in1k'
 pretrained_command = (
-    'bash tools/dist_train.sh configs/pretrain/imagenet/swin-t_convnext.py 8 '
+    'bocb dist configs/pretrain/imagenet/swin-t_convnext.py 8 '
     '--cfg-options optim_wrapper.accumulative_counts=4'
 )
 model = dict(

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'bocb_mm'
 FLOORS = (
     'cli', 'gpu_check', 'probe', 'search', 'launch', 'hooks', 'resume', 'config', 'optim_wrappers', 'backbones',
     'optimizers', 'datasets', 'metrics', 'checkpoints', 'report', 'runs', 'facts', 'registry', 'doctor', 'compat',
-    'stand_ins', 'errors',
+    'stand_ins', 'shipped', 'errors',
 )  # fmt: skip
 
 # what is imported -> packages that importing it must not load
@@ -22,6 +22,11 @@ RULES = {
     'bocb_mm.stand_ins': ('torch', 'mmengine', 'numpy'),
     'bocb_mm.runs': ('torch', 'mmengine'),
     'bocb_mm.errors': ('torch', 'mmengine'),
+    'bocb_mm.shipped': ('torch', 'mmengine', 'numpy'),
+    'bocb_mm.cli.main': ('torch', 'mmengine', 'numpy', 'pandas'),
+    'bocb_mm.cli.train': ('torch', 'mmengine', 'numpy', 'pandas'),
+    'bocb_mm.cli.optimizers': ('torch', 'mmengine', 'numpy', 'pandas'),
+    'bocb_mm.cli.backbones': ('torch', 'mmengine', 'numpy', 'pandas'),
     'bocb_mm.facts': ('torch', 'mmengine', 'numpy'),
     'bocb_mm.report.build': ('torch', 'mmengine'),
     'bocb_mm.report.recommend': ('torch', 'mmengine'),

@@ -1,4 +1,4 @@
-"""tools/quickstart.py: what it plans, prints and judges, and a short run of its path."""
+"""``bocb quickstart`` and tools/real_small.py: what it plans, prints and judges, and a short run of its path."""
 
 import io
 import os
@@ -17,15 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope='module')
 def tools():
-    """The two tools as modules."""
-    sys.path.insert(0, str(ROOT / 'tools'))
-    try:
-        import quickstart
-        import real_small
+    """The two as modules."""
+    from bocb_mm.cli import quickstart
+    from tools import real_small
 
-        yield {'quickstart': quickstart, 'real_small': real_small}
-    finally:
-        sys.path.remove(str(ROOT / 'tools'))
+    return {'quickstart': quickstart, 'real_small': real_small}
 
 
 def record(task, metrics, optimizer='SGD', pretraining='', backbone='R-18-XS'):
@@ -124,7 +120,7 @@ def test_the_transfer_from_imagenet_stands_beside_random_weights_with_three_opti
 
 def run_tool(code, *arguments, **environment):
     """A tool in its own process, because it forks; ``code`` may shorten its plan first."""
-    command = [sys.executable, '-c', f'import sys; sys.path.insert(0, "tools"); {code}', *arguments]
+    command = [sys.executable, '-c', f'import sys; {code}', *arguments]
     return subprocess.run(
         command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True
     )
@@ -134,7 +130,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'run.json').write_text('{}')
     done = run_tool(
-        'import real_small as r; r.check_data = lambda: None; sys.exit(r.main())',
+        'from tools import real_small as r; r.check_data = lambda: None; sys.exit(r.main())',
         '--out',
         str(tmp_path / 'out'),
     )
@@ -144,7 +140,8 @@ def test_a_folder_in_use_is_refused(tmp_path):
 
 def test_missing_real_data_name_the_variable(tmp_path):
     done = run_tool(
-        'import real_small as r; sys.exit(r.main())', BOCB_REAL_DATA=str(tmp_path / 'none')
+        'from tools import real_small as r; sys.exit(r.main())',
+        BOCB_REAL_DATA=str(tmp_path / 'none'),
     )
     assert done.returncode == 2
     assert 'set BOCB_REAL_DATA' in done.stderr and 'Traceback' not in done.stderr
@@ -152,7 +149,7 @@ def test_missing_real_data_name_the_variable(tmp_path):
 
 def test_missing_imagenet_weights_name_the_command_that_brings_them(tmp_path):
     done = run_tool(
-        'import real_small as r; r.check_data = lambda: None; '
+        'from tools import real_small as r; r.check_data = lambda: None; '
         'r.WEIGHTS = "package://no_such_weights/w.pth"; sys.exit(r.main())',
         '--imagenet',
     )
@@ -163,7 +160,7 @@ def test_missing_imagenet_weights_name_the_command_that_brings_them(tmp_path):
 def test_the_path_from_digits_to_report(tmp_path):
     """Pre-training, detection from its checkpoint and the report, on few samples."""
     code = (
-        'import quickstart as q; from bocb_mm.datasets import scenes, stick_figures; '
+        'from bocb_mm.cli import quickstart as q; from bocb_mm.datasets import scenes, stick_figures; '
         'scenes.COUNTS = stick_figures.COUNTS = dict(train=16, val=16); '
         'q.JOBS = [j for j in q.JOBS if j.name == "digits_r18-xs/AdamW" or j.after][:2]; '
         'sys.exit(q.main())'

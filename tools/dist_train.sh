@@ -27,6 +27,6 @@ else
 fi
 # One thread a process unless told otherwise, as torchrun does; mmengine would warn about it.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} MKL_NUM_THREADS=${MKL_NUM_THREADS:-1}
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+if [ -d "$root/bocb_mm" ]; then export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}; fi
 exec "$python" -m bocb_mm.launch.torchrun "${rendezvous[@]}" --nproc_per_node "$processes" \
     "$root/tools/train.py" "$config" --launcher pytorch "$@"

@@ -1,40 +1,12 @@
 #!/usr/bin/env python
-"""Run every path that differs on a GPU and compare it with the CPU, within 8 minutes; docs/gpu.md.
+"""`bocb gpu-check` from a checkout."""
 
-python tools/gpu_check.py [--device cpu|cuda] [--out DIR] [--stages NAME ...]
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an installation too
 
-from bocb_mm.errors import one_line_errors
-
-
-@one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description='Run every path that differs on a GPU and compare it with the CPU.',
-        epilog='Exit status: 0 nothing failed, 1 a check failed, 2 a mistake in what was given.',
-    )
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cuda')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/gpu_check'), metavar='DIR')
-    parser.add_argument('--stages', nargs='+', default=[], metavar='NAME')
-    args = parser.parse_args(argv)
-    from bocb_mm.gpu_check import run
-
-    rows = run.gpu_check(args.device, args.out.resolve(), ROOT, args.stages)
-    print('\n' + run.table(rows))
-    failed = run.failures(rows)
-    skipped = len(run.skipped(rows))
-    print(f'\n{len(failed)} of {len(rows)} checks failed, {skipped} skipped; {args.out / run.FILE}')
-    return 1 if failed else 0
-
+from bocb_mm.cli.gpu_check import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -16,13 +16,15 @@ import os
 import sys
 from pathlib import Path
 
-from quickstart import ROOT, new_folder, parse_args, run
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bocb_mm import shipped
 from bocb_mm.checkpoints.download import package_file
+from bocb_mm.cli.quickstart import new_folder, parse_args, run
 from bocb_mm.errors import UserError, one_line_errors
 from bocb_mm.launch.chain import Job
 
-CONFIGS = ROOT / 'configs' / 'real_small'
+CONFIGS = shipped.root() / 'configs' / 'real_small'
 PRETRAINING = 'cifar10_r18-xs/AdamW'
 
 

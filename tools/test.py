@@ -1,62 +1,12 @@
 #!/usr/bin/env python
-"""Evaluate a checkpoint: python tools/test.py CONFIG CHECKPOINT [--out metrics.json]."""
+"""`bocb test` from a checkout."""
 
-from __future__ import annotations
-
-import argparse
-import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an installation too
 
-from bocb_mm.errors import UserError, one_line_errors
-from bocb_mm.runs.files import atomic_write_text, check_parent
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Evaluate a checkpoint on the test set of a config.'
-    )
-    parser.add_argument('config')
-    parser.add_argument('checkpoint')
-    parser.add_argument('--work-dir', metavar='DIR', help='default: test beside the checkpoint')
-    parser.add_argument('--out', metavar='FILE.json', help='write the metrics there as well')
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
-    parser.add_argument('--trust-checkpoint', action='store_true')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
-
-
-@one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
-        raise UserError(f'checkpoint {args.checkpoint}: no such file; tools/train.py makes one')
-    if args.out:
-        check_parent('--out', args.out)
-    from bocb_mm.config.edit import parse_options
-    from bocb_mm.launch.evaluate import evaluate
-
-    metrics = evaluate(
-        args.config,
-        args.checkpoint,
-        work_dir=args.work_dir,
-        launcher=args.launcher,
-        trust=args.trust_checkpoint,
-        cfg_options=parse_options(args.cfg_options),
-    )
-    from mmengine.dist import is_main_process
-
-    if not is_main_process():
-        return 0
-    for name, value in sorted(metrics.items()):
-        print(f'{name:<28}{f"{value:.4f}" if isinstance(value, float) else value}')
-    if args.out:
-        atomic_write_text(args.out, json.dumps(metrics, indent=1) + '\n')
-    return 0
-
+from bocb_mm.cli.test import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -7,11 +7,13 @@ of built models. A new backbone is a row in each, and a class in ``families.py``
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable
 from typing import Any
 
 from bocb_mm import facts
 from bocb_mm.backbones.spec import CATEGORIES, BackboneSpec, Cifar, Parameters
 from bocb_mm.errors import UserError, unknown_name
+from bocb_mm.facts.tables import markdown
 
 _RESNET: dict[str, Any] = dict(
     family='ResNet', source='mmpretrain.ResNet', cifar=Cifar(),
@@ -272,7 +274,10 @@ def catalog_table(*, extras: bool = False) -> str:
         >>> catalog_table().splitlines()[4].split('|')[1:3]
         [' R-50 ', ' ResNet-50 ']
     """
-    lines = [[title for title, _ in _COLUMNS], ['---'] * len(_COLUMNS)]
-    for name in list_backbones(extras=extras):
-        lines.append([cell(CATALOG[name]) for _, cell in _COLUMNS])
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    return markdown(catalog_rows(list_backbones(extras=extras)))
+
+
+def catalog_rows(names: Iterable[str]) -> list[list[str]]:
+    """Head and one row for each of ``names``."""
+    head = [title for title, _ in _COLUMNS]
+    return [head, *([cell(CATALOG[name]) for _, cell in _COLUMNS] for name in names)]

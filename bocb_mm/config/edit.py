@@ -13,11 +13,11 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hub import get_config
 
-from bocb_mm import optimizers
-from bocb_mm.compat import quiet_pkg_resources, read_metafiles_once
+from bocb_mm import optimizers, shipped
+from bocb_mm.compat import find_our_bases, quiet_pkg_resources, read_metafiles_once
 from bocb_mm.config.check import check_shape
 from bocb_mm.config.describe import task_of_rates, type_name
-from bocb_mm.errors import UserError, nearest
+from bocb_mm.errors import UserError
 from bocb_mm.optimizers.strict import check_numbers
 from bocb_mm.runs.record import run_directory
 
@@ -28,21 +28,21 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     """Read a config file and merge ``key=value`` options into it.
 
     Args:
-        path: A file, or ``mmdet::retinanet/...`` and the like for a config an MM package ships.
+        path: A file, the name of a shipped config (:func:`bocb_mm.shipped.find_config`), or
+            ``mmdet::retinanet/...`` and the like for one that an MM package ships.
         options: What ``--cfg-options`` gave; dots in a key go into nested dicts.
 
     Raises:
         UserError: No such file (the nearest is named), not Python in UTF-8, a ``_base_`` or a
             package is missing, or an option does not fit.
     """
-    name = os.fspath(path)
+    name = shipped.find_config(os.fspath(path))
     package = name.partition('::')[0] if '::' in name else ''
-    if not package and not Path(name).is_file():
-        raise UserError(f'config {name}: no such file{_near_files(Path(name))}')
     if package and find_spec(package) is None:  # mmengine would try to install it
         raise UserError(f'config {name}: the package {package} is not installed; install it')
     read_metafiles_once()
     quiet_pkg_resources()
+    find_our_bases(shipped.find_base)
     try:
         cfg = get_config(name) if package else Config.fromfile(name)
     except UnicodeDecodeError as error:
@@ -103,14 +103,6 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
                 'close its brackets, and quote it for the shell'
             ) from None
     return getattr(found, 'options', {})
-
-
-def _near_files(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        return f' (the folder {folder} does not exist)'
-    near = nearest(path.name, [p.name for p in folder.glob('*.py')])
-    return f'; did you mean {", ".join(str(folder / n) for n in near)}?' if near else ''
 
 
 def set_optimizer(

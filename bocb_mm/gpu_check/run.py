@@ -73,7 +73,7 @@ def _require_gpu() -> None:
 
     if not torch.cuda.is_available():
         raise UserError(
-            '--device cuda: torch sees no GPU; python tools/doctor.py says why, --device cpu runs '
+            '--device cuda: torch sees no GPU; `bocb doctor` says why, --device cpu runs '
             'every stage on the CPU'
         )
 

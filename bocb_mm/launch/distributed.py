@@ -108,7 +108,7 @@ def _init_gloo(launcher: str) -> None:
     except KeyError as error:
         raise UserError(
             f'--launcher {launcher}: the variable {error.args[0]} is not set; start it with '
-            f'{"tools/slurm_train.sh" if launcher == "slurm" else "tools/dist_train.sh"}'
+            f'{"`bocb slurm`" if launcher == "slurm" else "`bocb dist`"}'
         ) from None
     os.environ.setdefault('LOCAL_RANK', str(local))
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from bocb_mm.errors import unknown_name
+from bocb_mm.facts.tables import NOTE, markdown, optimizer_rows
 from bocb_mm.optimizers.catalog import specs
 from bocb_mm.optimizers.libraries import LIBRARIES, library_spec
 from bocb_mm.optimizers.spec import CATEGORIES, OptimizerSpec
@@ -107,30 +108,5 @@ def optimizer_builder(name: str) -> Callable[..., torch.optim.Optimizer]:
 
 
 def catalog_table() -> str:
-    """The catalog as a Markdown table, one row an optimizer; the README's list is made of it."""
-    lines = [
-        '| optimizer | category | weight decay | implementation | paper '
-        '| CIFAR-100 | RetinaNet | pose |',
-        '|---|---|---|---|---|---|---|---|',
-    ]
-    for spec in specs():
-        cells = [
-            spec.name,
-            spec.category + ('' if spec.in_paper else ' (extended)'),
-            spec.decay,
-            spec.implementation,
-            spec.paper,
-        ]
-        for task in ('classification', 'detection', 'pose'):
-            start = spec.default(task)
-            mark = '' if start.sourced else '*'
-            cells.append(f'{start.lr:g} / {start.weight_decay:g}{mark}')
-        lines.append(f'| {" | ".join(cells)} |')
-    categories = '; '.join(f'{key}: {text}' for key, text in CATEGORIES.items())
-    lines += [
-        '',
-        f'Categories: {categories}. The last three columns are learning rate / weight decay to '
-        'start from; * marks those without a source, where the search decides. Extended: none of '
-        "the paper's 20.",
-    ]
-    return '\n'.join(lines)
+    """The catalog as a Markdown table, one row an optimizer; the site shows it."""
+    return f'{markdown(optimizer_rows())}\n\n{NOTE}'

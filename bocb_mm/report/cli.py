@@ -1,4 +1,4 @@
-"""The command line of ``tools/bocb_report.py``."""
+"""``bocb report``: the command line of the report; needs no torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from bocb_mm.report.model import Options
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of ``tools/bocb_report.py``."""
+    """The arguments of ``bocb report``."""
     found = argparse.ArgumentParser(
-        prog='bocb_report.py',
         description="The paper's tables, figures and rankings, from runs or from its own numbers.",
         epilog='Exit status: 0 done, 1 done but a run record could not be read, 2 wrong usage.',
     )

@@ -1,5 +1,5 @@
 # Pre-training on scikit-learn's digits, classical network: ResNet-18 at a quarter of its width.
-# One cosine cycle after a short warm-up; the rates are in tools/quickstart.py, one per optimizer.
+# One cosine cycle after a short warm-up; the rates are in bocb_mm/cli/quickstart.py, one per optimizer.
 _base_ = ['../_base_/datasets/digits.py', '../_base_/runtime.py']
 default_scope = 'mmpretrain'
 model = dict(

@@ -192,7 +192,7 @@ def test_our_own_checkpoint_starts_a_backbone_and_gives_the_pretraining_its_name
             ['{config}', '--cfg-options', 'train_dataloader.dataset.data_root=/no/such/data'],
             ['/no/such/data', 'train_dataloader'],
         ),
-        (['{config}', '--launcher', 'pytorch'], ['RANK', 'dist_train.sh']),
+        (['{config}', '--launcher', 'pytorch'], ['RANK', 'bocb dist']),
         (['{config}', '--auto-scale-lr'], ['--auto-scale-lr', 'base_batch_size']),
         (['{config}', '--cfg-options', 'model.backbone.type=bocb_mm.R-51'], ['R-51', 'R-50']),
     ],

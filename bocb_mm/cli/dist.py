@@ -1,0 +1,19 @@
+"""``bocb dist CONFIG N ...``: a training on N processes of this node."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from bocb_mm.cli.scripts import run_script
+from bocb_mm.errors import one_line_errors
+
+
+@one_line_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``tools/dist_train.sh``."""
+    return run_script('dist_train.sh', argv, config_at=0)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
