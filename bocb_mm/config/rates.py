@@ -40,8 +40,7 @@ def origin_of_default(cfg: Mapping[str, Any], optimizer: str) -> tuple[str, str,
     Returns:
         ``'sourced'`` or ``'extrapolated'``, what for in words, and the batch it is meant for.
     """
-    task, rates_of = task_of(cfg), task_of_rates(cfg)
-    key = rates_of if rates_of in ('detection', 'pose') else _schedule(cfg)
+    task, rates_of, key = task_of(cfg), task_of_rates(cfg), schedule_of(cfg)
     default, recipe = facts.default(get_spec(optimizer), key), facts.RECIPES[key]
     meant_for = 'COCO' if key in ('detection', 'pose') else ''
     meant_for = meant_for or ('CIFAR-100' if key.endswith('cifar') else 'ImageNet-1K')
@@ -55,7 +54,16 @@ def origin_of_default(cfg: Mapping[str, Any], optimizer: str) -> tuple[str, str,
     return origin, text, recipe.batch
 
 
-def _schedule(cfg: Mapping[str, Any]) -> str:
+def schedule_of(cfg: Mapping[str, Any]) -> str:
+    """The schedule of :data:`bocb_mm.facts.RECIPES` whose rates a config starts from.
+
+    Example:
+        >>> schedule_of({'default_scope': 'mmdet'}), schedule_of({'recipe': 'rsb-a2'})
+        ('detection', 'rsb-a2')
+    """
+    task = task_of_rates(cfg)
+    if task in ('detection', 'pose'):
+        return task
     key = str(cfg.get('recipe') or facts.DEFAULT_RECIPE).lower().replace('_', '-')
     return key if key in facts.RECIPES else facts.DEFAULT_RECIPE
 
@@ -98,10 +106,51 @@ def note_rate(
     elif mmengines:
         text += '; mmengine scales the rate linearly with the batch (auto_scale_lr of the config)'
     rate, decay = settings.get('lr'), settings.get('weight_decay')
+    far = far_from_default(cfg, batch) if given or optimizer is None else ''
     cfg.lr_origin = origin
     cfg.lr_source = (
-        f'{optimizer_name(type_name(settings))}: lr {rate}, weight decay {decay}: {text}'
+        f'{optimizer_name(type_name(settings))}: lr {rate}, weight decay {decay}: {text}{far}'
     )
+
+
+FAR = 30.0  # best rates lay up to 8 times the default; ten times further is mostly another's rate
+
+
+def far_from_default(cfg: Mapping[str, Any], batch: int | None) -> str:
+    """A warning where a rate lies more than a factor of 30 from the catalog's default.
+
+    The default is that of the optimizer for the config's task and schedule, as it is or scaled to
+    the batch as ``--auto-scale-lr`` scales it, whichever is nearer.
+
+    Returns:
+        Words to add to a line, ``''`` where there is nothing to say.
+
+    Example:
+        >>> cfg = {'optim_wrapper': {'optimizer': {'type': 'bocb_mm.AdamW', 'lr': 0.1}}}
+        >>> far_from_default(cfg, None)
+        "; WARNING: 100 times the catalog's default of 0.001 for AdamW: is it another optimizer's?"
+    """
+    wrapper = cfg.get('optim_wrapper') or {}
+    settings = wrapper.get('optimizer') or {}
+    row, rate = facts.find_optimizer(optimizer_name(type_name(settings))), settings.get('lr')
+    if row is None or not isinstance(rate, int | float) or not rate > 0:
+        return ''
+    key = schedule_of(cfg)
+    default = facts.default(row.name, key).lr
+    power = _POWERS.get(row.anchor, (0.0, ''))[0]
+    scaled = default * ((batch or facts.RECIPES[key].batch) / facts.RECIPES[key].batch) ** power
+    ratio = min(max(rate / d, d / rate) for d in (default, scaled))
+    if ratio <= FAR:
+        return ''
+    times = f'{ratio:.3g} times' if rate > default else f'one {ratio:.3g}th of'
+    return (
+        f"; WARNING: {times} the catalog's default of {default:.3g} for {row.name}: is it another "
+        "optimizer's?"
+    )
+
+
+# By the anchor of an optimizer's rate: how the rate goes with the batch.
+_POWERS = {'SGD': (1.0, 'linearly'), 'AdamW': (0.5, 'by the square root')}
 
 
 def _base_batch(cfg: Mapping[str, Any]) -> int | None:
@@ -122,8 +171,7 @@ def _scale(cfg: Config, base: int | None, batch: int | None) -> str:
             'auto_scale_lr=dict(base_batch_size=N) in the config, or give --lr'
         )
     cfg.auto_scale_lr = None  # or mmengine would scale once more
-    powers = {'SGD': (1.0, 'linearly'), 'AdamW': (0.5, 'by the square root')}
-    power, how = powers.get(row.anchor, (0.0, 'not, as it follows no batch'))
+    power, how = _POWERS.get(row.anchor, (0.0, 'not, as it follows no batch'))
     before = settings['lr']
     settings['lr'] = float(f'{before * (batch / base) ** power:.6g}')
     return f'; scaled {how} from {before:g} at batch {base} to batch {batch}'

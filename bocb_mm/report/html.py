@@ -146,7 +146,7 @@ def _table_view(report: Report, table: ResultTable, drawn: list[tuple[Figure, by
         'kinds': _kinds(rows),
         'bottom': [(name, list(texts)) for name, texts in tables.bottom_rows(table).iterrows()],
         'notes': notes,
-        'figures': [_figure_view(table, f, svg) for f, svg in drawn],
+        'figures': [figure_view(table.title, f, svg) for f, svg in drawn],
     }
 
 
@@ -172,14 +172,15 @@ def _spread(cell: Any, digits: int) -> str:
     return f'{spread}(n = {cell.n}{lost})'
 
 
-def _figure_view(table: ResultTable, figure: Figure, svg: bytes) -> dict:
+def figure_view(of: str, figure: Figure, svg: bytes) -> dict:
+    """What the page's template needs of a figure; ``of`` says what it belongs to."""
     box = re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg[:2000])
     width, height = (float(v) for v in box.groups()) if box else (252.0, 252.0)
     return {
         'name': figure.name,
         'title': figure.title,
         'caption': figure.caption,
-        'alt': f'{figure.title}, {table.title}. {figure.says}',
+        'alt': f'{figure.title}, {of}. {figure.says}',
         'data': base64.b64encode(svg).decode(),
         'width': round(width * 4 / 3),
         'height': round(height * 4 / 3),

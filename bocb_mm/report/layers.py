@@ -107,7 +107,7 @@ def ridges(found: list[Snapshot], metric: str, one_scale: bool = False) -> Any:
     down, across = style.panels(len(panels))
     tallest = max(len(p) for p in panels.values())
     width = style.panel_width(across)
-    height = max(down * (0.75 + 0.3 * tallest), 2.0)  # the label at the side needs room
+    height = max(down * (0.75 + 0.3 * tallest), 2.5)  # the label at the side needs room
     made, grid = style.figure(width, height, down, across)
     for axes, (column, members) in zip(grid.flat, panels.items()):
         low, high = _ends(found if one_scale else members, metric)

@@ -333,7 +333,7 @@ def _rate(result: Mapping[str, Any]) -> str:
         for r in diverged
     ]
     words += [
-        f'{r["name"]} loses {interval_of(r["default_cost"])} points at its default '
+        f'{r["name"]} loses {_unsigned(interval_of(r["default_cost"]))} points at its default '
         f'{r["default_lr"]:g} against {r["lr"]:g}'
         for r in costly
     ]
@@ -346,6 +346,10 @@ def _rate(result: Mapping[str, Any]) -> str:
             f'though {", ".join(open_)} might.'
         )
     return f'It is not the rate: no default costs more than the margin of {margin:g} points.'
+
+
+def _unsigned(found: Interval) -> str:
+    return str(found).replace('+', '')
 
 
 def _train(subject: Subject, result: Mapping[str, Any]) -> str:

@@ -1,0 +1,130 @@
+"""Run the trials of a probe through the search's engine: any number of workers, resumable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from bocb_mm.probe.plan import Trial
+from bocb_mm.runs.record import RunRecord
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        value: Result as logged, ``-inf`` where it diverged, NaN without a result.
+        seconds: That it took.
+        directory: Where it is.
+        message: Why it diverged or has no result.
+        kind: ``'completed'``, ``'diverged'``, or the engine's word for why it failed.
+    """
+
+    value: float
+    seconds: float | None = None
+    directory: str = ''
+    message: str = ''
+    kind: str = 'completed'
+
+
+class Trials(Protocol):
+    """What a probe needs of an engine."""
+
+    def add(self, trials: Iterable[Trial]) -> None:
+        """Have these trained; those that are known already are passed over."""
+
+    def outcomes(self) -> dict[Trial, Outcome]:
+        """Of every trial that has ended."""
+
+    def work(self, on_end: Callable[[], None]) -> int:
+        """Train until nothing waits; ``on_end`` is called whenever a trial has ended.
+
+        Returns:
+            An exit status: 0 all ended, 75 interrupted.
+        """
+
+
+class StudyTrials:
+    """Trials as cells of a study in a directory.
+
+    Args:
+        folder: The study's directory.
+        cell_of: From a trial to the fields of its cell.
+        common: What all cells share: ``options``, ``pretrained``, ``amp``.
+        engine: Arguments of :class:`bocb_mm.search.driver.Engine`.
+    """
+
+    def __init__(
+        self, folder: Path, cell_of: Callable[[Trial], Mapping[str, Any]],
+        common: Mapping[str, Any], engine: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self.folder, self.cell_of = folder, cell_of
+        self.common, self.engine = dict(common), dict(engine)
+        self._trials: dict[Any, Trial] = {}
+        self._study: Any = None
+
+    def add(self, trials: Iterable[Trial]) -> None:
+        """Add the trials' cells to the study, which is made with the first ones."""
+        from bocb_mm.search.plan import Cell
+        from bocb_mm.search.study import Study
+
+        cells = {Cell(**self.cell_of(t)): t for t in trials}
+        self._trials |= cells
+        if self._study is None:
+            exists = (self.folder / 'plan.json').exists()
+            self._study = (
+                Study.open(self.folder)
+                if exists
+                else Study.create(self.folder, list(cells), **self.common)
+            )
+        self._study.add(list(cells))
+
+    def outcomes(self) -> dict[Trial, Outcome]:
+        """Read the run directories."""
+        if self._study is None:
+            return {}
+        rows = {r.cell: r for r in self._study.rows()}
+        return {
+            trial: self._outcome(rows[cell])
+            for cell, trial in self._trials.items()
+            if cell in rows and rows[cell].column in ('done', 'diverged', 'failed')
+        }
+
+    def _outcome(self, row: Any) -> Outcome:
+        value = {'done': row.value, 'diverged': -math.inf}.get(row.column)
+        where = self._study.directory_of(row.cell)
+        if row.column != 'failed':
+            drop_checkpoints(where)
+        return Outcome(
+            math.nan if value is None else value, row.seconds, str(where), row.message, row.outcome
+        )
+
+    def work(self, on_end: Callable[[], None]) -> int:
+        """Train with the engine."""
+        from bocb_mm.search.driver import Engine, work
+
+        def progress(found: Any) -> None:
+            if found.ended is not None:
+                on_end()
+
+        return work(self._study, Engine(**self.engine), on_progress=progress)
+
+
+def drop_checkpoints(directory: Path) -> None:
+    """Delete the checkpoints of a run that has ended: a probe keeps results, not weights."""
+    for file in (*directory.glob('*.pth'), directory / 'last_checkpoint'):
+        file.unlink(missing_ok=True)
+
+
+def record_of(outcomes: Mapping[Trial, Outcome]) -> RunRecord | None:
+    """The record of a run with a result: it knows the metric and the data."""
+    for outcome in outcomes.values():
+        if math.isfinite(outcome.value) and outcome.directory:
+            record = RunRecord.find(outcome.directory)
+            if record is not None:
+                return record
+    return None

@@ -1,0 +1,84 @@
+"""What a probe takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bocb_mm.errors import UserError
+from bocb_mm.probe import plan
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a probe takes; the fields are the arguments of ``tools/probe.py``.
+
+    Attributes:
+        out: Folder of the probe; the same command goes on with what is there.
+        config: Config of one training, of any MM toolbox.
+        backbone: In place of a config: a network of the catalog, ``timm.<name>``, or a registered
+            class, with arguments in brackets.
+        data: Folder of class folders for ``backbone``; the embedded digits by default.
+        optimizers: Names, or ``NAME:LR`` or ``NAME:LR:WD`` where the default is another.
+        seeds: Fresh seeds that confirm each best rate.
+        first_seed: The seed that tunes.
+        lengths: Factors of the schedule's length; the first tunes.
+        minutes: Shorten the schedule so that the probe fits.
+        margin: Of the verdict, in points; by default the paper's gamma: 3, or 1 on ImageNet.
+        iterations: Length of a run on a folder of images, 400 by default, of the digits 200.
+        batch: Images a batch, likewise.
+        size: Side of the images, likewise.
+        imports: Modules that register the user's classes.
+        pretrained: What the backbone starts from, as ``tools/train.py --pretrained``.
+        references: Folders of probes of other networks, to be shown beside this one.
+        cfg_options: Overrides of the config.
+        jobs: Trainings at a time on the CPU.
+        threads: Threads of each.
+        engine: Further arguments of the search's engine: ``gpus``, ``address``...
+        dry_run: Say what would be done and what it would take, and leave nothing behind.
+    """
+
+    out: str
+    config: str | None = None
+    backbone: str | None = None
+    data: str | None = None
+    optimizers: Sequence[str] = plan.DEFAULT_OPTIMIZERS
+    seeds: int = plan.SEEDS
+    first_seed: int = 0
+    lengths: Sequence[float] = (1.0,)
+    minutes: float | None = None
+    margin: float | None = None
+    iterations: int | None = None
+    batch: int = 64
+    size: int | None = None
+    imports: Sequence[str] = ()
+    pretrained: str | None = None
+    references: Sequence[str] = ()
+    cfg_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    jobs: int | None = None
+    threads: int = 1
+    engine: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dry_run: bool = False
+
+
+def check(options: Options) -> None:
+    """Refuse numbers out of their range.
+
+    Raises:
+        UserError: The option, and what is expected.
+    """
+    for name, least in (('seeds', 1), ('iterations', 20), ('batch', 1), ('threads', 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f'--{name} {value}: at least {least} is expected')
+    for name in ('minutes', 'margin', 'jobs', 'size'):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise UserError(f'--{name} {value}: more than 0 is expected')
+    if not options.lengths or any(not 0 < length < math.inf for length in options.lengths):
+        raise UserError(f'--lengths {options.lengths}: numbers above 0 are expected')
+    if len(set(options.lengths)) < len(options.lengths):
+        raise UserError(f'--lengths {options.lengths}: a length is there twice')

@@ -1,0 +1,339 @@
+"""A probe from its options to its answer: plan, cost, runs, files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bocb_mm.errors import UserError
+from bocb_mm.facts import scales
+from bocb_mm.probe import plan
+from bocb_mm.probe.engine import Outcome, StudyTrials, Trials, record_of
+from bocb_mm.probe.look import Look, look
+from bocb_mm.probe.options import Options, check
+from bocb_mm.probe.plan import Protocol, Trial, next_trials
+from bocb_mm.probe.target import Target, find_target
+from bocb_mm.report import probed
+from bocb_mm.runs import exit_codes
+from bocb_mm.runs.files import atomic_write_text
+
+PROTOCOL_FILE, RESULT_FILE, PAGE_FILE, STUDY = 'protocol.json', 'probe.json', 'probe.html', 'runs'
+_LEAST_FAILURES = 3  # of the first trials, without any result: the same mistake in all of them
+
+
+def probe(
+    options: Options,
+    say: Callable[[str], None] = print,
+    make_trials: Callable[..., Trials] = StudyTrials,
+) -> tuple[dict[str, Any], int]:
+    """Probe a backbone: is it coupled to its optimizer, or is it the learning rate?
+
+    Args:
+        options: What to probe and how.
+        say: Takes lines for the user.
+        make_trials: What trains; :class:`bocb_mm.probe.engine.StudyTrials`.
+
+    Returns:
+        What ``probe.json`` holds (empty after a dry run), and an exit status: 0 done, 3 all
+        diverged, 75 interrupted.
+
+    Raises:
+        UserError: A mistake in what was given.
+
+    Example:
+        >>> found, _ = probe(Options(out='out', backbone='timm.resnet18'))  # doctest: +SKIP
+        >>> found['gap']['words']  # doctest: +SKIP
+        'not coupled, at this budget'
+    """
+    check(options)
+    references = [_read(Path(r)) for r in options.references]
+    out = Path(options.out)
+    target = find_target(options)
+    protocol, seen = _protocol(options, target, out)
+    _announce(options, target, protocol, seen, say)
+    if options.dry_run:
+        return {}, exit_codes.COMPLETED
+    config = _save_protocol(out, target, protocol, seen)
+    trials = make_trials(
+        out / STUDY, lambda trial: target.cell(config, protocol, trial),
+        dict(options=dict(target.overrides)),
+        dict(options.engine) or dict(jobs=_jobs(options), threads=options.threads),
+    )  # fmt: skip
+    status = _work(protocol, trials)
+    outcomes = trials.outcomes()
+    _refuse_hopeless(outcomes, protocol)
+    result = _result(target, protocol, seen, outcomes, options.margin, references)
+    write(out, result)
+    for sentence in result['sentences']:
+        say(sentence)
+    say(f'{out / PAGE_FILE}: rates, layers, runs; {out / RESULT_FILE}: the numbers')
+    if status == 0 and result['best'] is None:
+        status = exit_codes.DIVERGED
+    return result, status
+
+
+def _jobs(options: Options) -> int:
+    return options.jobs or len(os.sched_getaffinity(0))
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """The ``probe.json`` in a folder."""
+    file = path / RESULT_FILE if path.is_dir() else path
+    try:
+        return probed.check_schema(json.loads(file.read_text(encoding='utf-8')), str(file))
+    except (OSError, ValueError) as error:
+        raise UserError(f'--references {path}: {file} cannot be read ({error})') from None
+
+
+# -- the protocol of this probe -----------------------------------------------------------------
+
+
+def _protocol(options: Options, target: Target, out: Path) -> tuple[Protocol, Look]:
+    """What is tried: as it was begun in the folder, or anew."""
+    wanted = Protocol(
+        target.starts, options.seeds, options.first_seed, tuple(map(float, options.lengths))
+    )
+    before = _begun(out)
+    if before is None:
+        seen = _look(target, options.threads)
+        return _shortened(wanted, target, seen, options), seen
+    seen = Look(**before['look'])
+    stored = before['protocol']
+    if options.minutes is not None and options.lengths == (1.0,):  # it was measured then
+        wanted = dataclasses.replace(wanted, lengths=tuple(stored['lengths']))
+    differs = [
+        name
+        for name, was, now in (
+            ('the config', before['identity'], target.identity),
+            ('the optimizers or their rates', stored['starts'], _plain(wanted.starts)),
+            ('--first-seed', stored['first_seed'], wanted.first_seed),
+            ('the first of --lengths', stored['lengths'][0], wanted.lengths[0]),
+        )
+        if was != now
+    ]
+    if differs:
+        raise UserError(
+            f'--out {out}: holds a probe of {before["backbone"]} that differs in '
+            f'{", ".join(differs)}; give another folder, or the same command as then '
+            '(--seeds and further --lengths may grow)'
+        )
+    return wanted, seen
+
+
+def _look(target: Target, threads: int) -> Look:
+    """A look at the target, leaving nothing behind."""
+    first = next(iter(target.starts))
+    with tempfile.TemporaryDirectory(prefix='bocb_probe_') as folder:
+        overrides = {**target.overrides, **target.options(1.0)}
+        return look(target.write(Path(folder)), overrides, first, target.pretrained, threads)
+
+
+def _begun(out: Path) -> dict[str, Any] | None:
+    """What the folder says of a probe that was begun there."""
+    file = out / PROTOCOL_FILE
+    if not file.exists():
+        if out.exists() and not out.is_dir():
+            raise UserError(f'--out {out}: is a file; name a folder')
+        return None
+    try:
+        found = json.loads(file.read_text(encoding='utf-8'))
+        version = found['protocol']['version']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{file} cannot be read ({error}); give another --out') from None
+    if version != plan.PROTOCOL:
+        raise UserError(
+            f'--out {out}: holds a probe of protocol version {version}, this release runs '
+            f'{plan.PROTOCOL}; results of two versions do not compare: give another --out'
+        )
+    return found
+
+
+def _shortened(protocol: Protocol, target: Target, seen: Look, options: Options) -> Protocol:
+    """With the schedule shortened to fit ``--minutes``.
+
+    Raises:
+        UserError: Not even runs of one unit (epoch, or a twentieth of the iterations) fit.
+    """
+    if options.minutes is None:
+        return protocol
+    seconds = 60 * options.minutes * _parallel(options)
+    relative = sum(
+        len(protocol.starts) * (plan.RATES + 2 + protocol.seeds if k == 0 else protocol.seeds)
+        * length / protocol.lengths[0]
+        for k, length in enumerate(protocol.lengths)
+    )  # fmt: skip
+    fixed = seen.seconds(0.0) * protocol.least_runs
+    factor = (seconds - fixed) / (relative * seen.seconds_per_iteration * seen.iterations)
+    if factor >= protocol.lengths[0]:
+        return protocol
+    least = target.least_length
+    if factor < least:
+        needed = fixed + least * relative * seen.seconds_per_iteration * seen.iterations
+        raise UserError(
+            f'--minutes {options.minutes:g}: too few for {protocol.least_runs} runs; at least '
+            f'{math.ceil(needed / 60 / _parallel(options))} are expected, or fewer --optimizers'
+        )
+    factor = math.floor(factor / least) * least
+    scale = factor / protocol.lengths[0]
+    target.options(factor)  # refuses a schedule that cannot be so short
+    return dataclasses.replace(
+        protocol, lengths=tuple(float(f'{x * scale:.6g}') for x in protocol.lengths)
+    )
+
+
+def _parallel(options: Options) -> int:
+    """Trainings at a time, as far as the options tell."""
+    gpus = options.engine.get('gpus')
+    return len(gpus) if gpus else _jobs(options)
+
+
+def _save_protocol(out: Path, target: Target, protocol: Protocol, seen: Look) -> str:
+    """Write down what is tried; returns the path of the config."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        config = target.write(out)
+        data = {
+            'backbone': target.backbone,
+            'identity': target.identity,
+            'protocol': {**asdict(protocol), 'starts': _plain(protocol.starts)},
+            'look': asdict(seen),
+        }
+        atomic_write_text(out / PROTOCOL_FILE, json.dumps(data, indent=1) + '\n')
+    except OSError as error:
+        raise UserError(f'--out {out}: cannot be written ({error.strerror})') from None
+    return config
+
+
+def _plain(starts: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
+    return {name: list(start) for name, start in starts.items()}
+
+
+def _announce(
+    options: Options, target: Target, protocol: Protocol, seen: Look, say: Callable[[str], None]
+) -> None:
+    """The plan and its cost."""
+    length = protocol.lengths[0]
+    runs = protocol.least_runs
+    seconds = sum(
+        seen.seconds(x) * len(protocol.starts)
+        * (plan.RATES + 2 + protocol.seeds if k == 0 else protocol.seeds)
+        for k, x in enumerate(protocol.lengths)
+    )  # fmt: skip
+    at_a_time = _parallel(options)
+    say(
+        f'{target.backbone} on {target.dataset}: {runs} runs of {target.budget(length)}, about '
+        f'{_minutes(seen.seconds(length))} each, {_minutes(seconds / at_a_time)} for '
+        f'{at_a_time} at a time; more where a best rate lies at an end of those tried'
+    )
+    for name in protocol.starts:
+        tried = sorted(protocol.rate(t) for t in next_trials(protocol, {}) if t.optimizer == name)
+        say(f'  {name}: rates {", ".join(f"{r:g}" for r in tried)}, {protocol.seeds} fresh seeds '
+            f'at the best; weight decay {protocol.starts[name][1]:g}')  # fmt: skip
+    numbers = ', '.join(f'{k.replace("_", " ")} {v:.3g}' for k, v in seen.covariates.items())
+    if numbers:
+        say(f'  gradients at the start: {numbers} (covariates, no verdict)')
+
+
+def _minutes(seconds: float) -> str:
+    return f'{seconds:.0f} s' if seconds < 90 else f'{seconds / 60:.0f} minutes'
+
+
+# -- running ------------------------------------------------------------------------------------
+
+
+def _work(protocol: Protocol, trials: Trials) -> int:
+    """Train what the plan asks for until it asks for no more."""
+
+    def results() -> dict[Trial, float]:
+        return {t: o.value for t, o in trials.outcomes().items()}
+
+    def more() -> None:
+        trials.add(next_trials(protocol, results()))
+
+    while waiting := next_trials(protocol, results()):
+        trials.add(waiting)
+        if results().keys() & set(waiting):
+            continue  # trained by an earlier call: the plan goes on from there
+        status = trials.work(more)
+        if status != exit_codes.COMPLETED or _hopeless(trials.outcomes(), protocol):
+            return status
+    return exit_codes.COMPLETED
+
+
+def _hopeless(outcomes: Mapping[Trial, Outcome], protocol: Protocol) -> list[Outcome]:
+    """The failures, where nothing but failures has come out: not one result, not one divergence."""
+    ended = list(outcomes.values())
+    failed = [o for o in ended if math.isnan(o.value)]
+    enough = min(_LEAST_FAILURES, len(protocol.starts))
+    return failed if len(failed) == len(ended) and len(failed) >= enough else []
+
+
+def _refuse_hopeless(outcomes: Mapping[Trial, Outcome], protocol: Protocol) -> None:
+    failed = _hopeless(outcomes, protocol)
+    if failed:
+        first = failed[0]
+        raise UserError(
+            f'all {len(failed)} runs that were tried failed ({first.kind}: {first.message}); see '
+            f'{Path(first.directory) / "log.txt"}'
+        )
+
+
+# -- the answer ---------------------------------------------------------------------------------
+
+
+def _result(
+    target: Target, protocol: Protocol, seen: Look, outcomes: Mapping[Trial, Outcome],
+    margin: float | None, references: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
+    record = record_of(outcomes)
+    metric = record.metric if record else target.metric
+    evaluator = record.evaluator if record else ''
+    raw = [o.value for o in outcomes.values() if math.isfinite(o.value)]
+    points = scales.factor(metric, raw, evaluator)
+    sign = -1.0 if record is not None and not record.larger_is_better else 1.0
+    chance = 100.0 / record.n_classes if record and record.n_classes else 0.0
+    floor = chance if metric.rpartition('/')[2] == 'top1' else 0.0
+    if sign < 0:
+        floor = min((-v * points for v in raw), default=0.0)
+    subject = probed.Subject(
+        target.backbone, target.task, target.dataset, metric, target.budget(protocol.lengths[0]),
+        protocol.version, target.data, sign, floor,
+    )  # fmt: skip
+    runs = [
+        probed.Run(
+            t.optimizer, protocol.rate(t), protocol.starts[t.optimizer][1], t.seed,
+            plan.stage(protocol, t), _points(o.value, points, sign),
+            t.length / protocol.lengths[0], o.seconds, o.directory, o.message,
+        )
+        for t, o in sorted(outcomes.items())
+    ]  # fmt: skip
+    defaults = {name: start[0] for name, start in protocol.starts.items()}
+    result = probed.analyse(subject, runs, defaults, margin or target.margin, references)
+    spent = sum(o.seconds or 0.0 for o in outcomes.values())
+    return {
+        **result,
+        'unit': '%' if scales.scale(metric, evaluator).unit != 'pixels' else '',
+        'covariates': seen.covariates,
+        'cost': {'runs': len(runs), 'run_seconds': round(spent, 1), 'look': asdict(seen)},
+        'protocol': {**asdict(protocol), 'starts': _plain(protocol.starts)},
+        'not_tried': target.not_tried(list(protocol.starts)),
+    }
+
+
+def _points(value: float, factor: float, sign: float) -> float:
+    return value * factor * sign if math.isfinite(value) else value
+
+
+def write(out: Path, result: Mapping[str, Any]) -> None:
+    """Write ``probe.json`` and the page."""
+    from bocb_mm.report.probe_page import page
+
+    atomic_write_text(out / RESULT_FILE, json.dumps(result, indent=1, allow_nan=False) + '\n')
+    atomic_write_text(out / PAGE_FILE, page(result))
