@@ -10,7 +10,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 # Scripts that build or test a checkout; all others travel.
 FOR_CHECKOUTS = {
     'build_site.sh', 'check_results.py', 'quickstart.sh', 'release_check.sh', 'run_tests.sh',
-    'setup_env.sh', 'test_matrix.sh', 'test_toolboxes.sh', 'update_readme.py',
+    'setup_env.sh', 'test_matrix.sh', 'test_toolboxes.sh',
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ SHORT = [
 
 def commands(tool):
     """Arguments of each call of a tool in the page."""
-    lines = re.findall(rf'^python \$BOCB/tools/{tool}\.py (.*)$', TEXT, re.MULTILINE)
+    lines = re.findall(rf'^bocb {tool} (.*)$', TEXT, re.MULTILINE)
     return [line.split() for line in lines]
 
 
@@ -31,7 +31,7 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp('project')
     for block in re.findall(r'```python\n(# \w[\w-]*\.py\n.*?)```', TEXT, re.DOTALL):
         name = block.partition('\n')[0].removeprefix('# ')
-        (folder / name).write_text(block.replace('/path/to/bocb_mm', str(ROOT)))
+        (folder / name).write_text(block)
     with pytest.MonkeyPatch.context() as patch:
         for module in (scenes, stick_figures):
             patch.setattr(module, 'COUNTS', {'train': 8, 'val': 4})
@@ -47,7 +47,7 @@ def records(project):
     """The page's trainings, in its order: classifiers, then the detector from one of them."""
     import importlib
 
-    train = importlib.import_module('tools.train')
+    train = importlib.import_module('bocb_mm.cli.train')
     done = {}
     for arguments in commands('train'):
         arguments = [a.replace('epoch_10.pth', 'epoch_1.pth') for a in arguments]
@@ -76,7 +76,7 @@ def test_the_report_compares_its_optimizers(records, project):
 
     from bocb_mm.report.cli import main
 
-    ((runs, *_),) = commands('bocb_report')
+    ((runs, *_),) = commands('report')
     assert main([runs, '--out', 'report', '--quiet', '--no-figures']) == 0
     (table,) = [
         t for f in (project / 'report').glob('*.csv')
