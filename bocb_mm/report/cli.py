@@ -62,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument('--quiet', action='store_true', help='no progress bar')
     found.add_argument('--recommend', metavar='BACKBONE', help='three optimizers to try on it')
     found.add_argument('--task', default='classification', help='what --recommend is for')
+    found.add_argument(
+        '--pretraining', default='', metavar='NAME', help='optimizer that made its checkpoint'
+    )
     return found
 
 
@@ -86,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress=not args.quiet,
     )
     if args.recommend:
-        return _recommend(options, args.recommend, args.task)
+        return _recommend(options, args.recommend, args.task, args.pretraining)
     out = Path(args.out)
     build.check_out(options, out)
     report = build.gather(options)
@@ -105,10 +108,13 @@ def _say_skipped(broken: list[str]) -> None:
         print(f'skipped: {line}', file=sys.stderr)
 
 
-def _recommend(options: Options, backbone: str, task: str) -> int:
-    """Print which optimizers to try on ``backbone``."""
+def _recommend(options: Options, backbone: str, task: str, pretraining: str) -> int:
+    """Print which optimizers to try on ``backbone``, what was probed of it first."""
+    for line in recommend.from_probes(options.paths, backbone, task):
+        print(f'{line}\n')
     found = build.gather(options) if options.paths else None
-    advice, basis = recommend.recommend(found.tables if found else [], backbone, task)
+    tables = found.tables if found else []
+    advice, basis = recommend.recommend(tables, backbone, task, pretraining=pretraining)
     print(recommend.as_text(advice, basis, backbone, task))
     broken = found.scan.broken if found else []
     _say_skipped(broken)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from bocb_mm import facts
 from bocb_mm.errors import unknown_name
 from bocb_mm.report import load, names, stats
 from bocb_mm.report.model import ResultTable
+from bocb_mm.report.probed import check_schema
 from bocb_mm.runs.record import TASKS
 
 # A result of one's own says more than the paper's: it counts so many times as much.
@@ -72,7 +75,11 @@ def _task(table: ResultTable, column: str) -> str:
 
 
 def recommend(
-    tables: Iterable[ResultTable], backbone: str, task: str = 'classification', n: int = 3
+    tables: Iterable[ResultTable],
+    backbone: str,
+    task: str = 'classification',
+    n: int = 3,
+    pretraining: str = '',
 ) -> tuple[list[Advice], str]:
     """The ``n`` optimizers to try first for a backbone and a task.
 
@@ -87,6 +94,8 @@ def recommend(
         backbone: Any spelling.
         task: ``'classification'``, ``'detection'``, ``'pose'``, or one that the tables have.
         n: How many.
+        pretraining: Optimizer or recipe that pre-trained the checkpoint, as it stands in a column's
+            parentheses: in Table 3, R-50 from SGD, LARS, A2 and Adan are four different answers.
 
     Returns:
         The advice, best first, and a sentence on what it rests on.
@@ -114,6 +123,7 @@ def recommend(
     if wanted not in seen and wanted not in facts.BACKBONES:
         raise unknown_name('backbone', backbone, {*facts.BACKBONES, *seen})
     chosen, basis = _evidence(columns, wanted, task)
+    chosen, basis = _of_pretraining(chosen, basis, pretraining)
     gaps = pd.DataFrame(_gaps(t, c, i) for i, (t, c) in enumerate(chosen))
     ranked = _scores(gaps).sort_values(['score', 'place']).head(n)
     found = []
@@ -141,6 +151,47 @@ def _evidence(
         return same, f'no results for {wanted}: those of its class ({kind}) stand in'
     rest = [(t, c) for t, c, of, _ in split if of == task]
     return rest or columns, f'no results for {wanted} or its class: all backbones stand in'
+
+
+def _of_pretraining(
+    chosen: list[tuple[ResultTable, str]], basis: str, pretraining: str
+) -> tuple[list[tuple[ResultTable, str]], str]:
+    """The columns that started from a pre-training, where there are some; else what is mixed."""
+    starts = {names.split_column(c)[2]: None for t, c in chosen if _task(t, c) != 'classification'}
+    wanted = names.training(pretraining) if pretraining else ''
+    same = [(t, c) for t, c in chosen if names.split_column(c)[2] == wanted]
+    if wanted and same:
+        return same, f'{basis}; {len(same)} of them from the pre-training {wanted}'
+    if wanted:
+        return chosen, f'{basis}; none from the pre-training {wanted}: all stand in'
+    if len(starts) > 1:
+        return chosen, f'{basis}, from {", ".join(starts)}: --pretraining NAME tells yours apart'
+    return chosen, basis
+
+
+def from_probes(paths: Iterable[str], backbone: str, task: str) -> list[str]:
+    """What probes of a backbone have found, a line each.
+
+    Args:
+        paths: Folders; those that hold a ``probe.json`` count.
+        backbone: Any spelling.
+        task: Of the probe.
+    """
+    lines = []
+    for path in paths:
+        file = Path(path, 'probe.json')
+        if not file.is_file():
+            continue
+        found = check_schema(json.loads(file.read_text(encoding='utf-8')), str(file))
+        subject = found['subject']
+        if subject['task'] == task and _same_network(subject['backbone'], backbone):
+            lines.append(f'probe {path}: {found["sentences"][0]} {found["sentences"][2]}')
+    return lines
+
+
+def _same_network(one: str, other: str) -> bool:
+    rows = [facts.find_backbone(name) for name in (one, other)]
+    return facts.key(one) == facts.key(other) or (rows[0] is not None and rows[0] == rows[1])
 
 
 def _gaps(table: ResultTable, column: str, place: int) -> dict:
