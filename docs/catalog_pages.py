@@ -43,6 +43,7 @@ def optimizer_page(name: str) -> str:
         ('category', f'{spec.category}: {facts.OPTIMIZER_CATEGORIES[spec.category]}'),
         ('weight decay', f'{spec.decay}: {DECAYS[spec.decay]}'),
         ('arithmetic', f'`{spec.implementation}`'),
+        *([('needs', spec.needs)] if spec.needs else []),
         ('in a config', f"`optimizer=dict(type='bocb_mm.{name}', ...)`"),
     ]
     return '\n\n'.join(

@@ -75,6 +75,24 @@ def _is(name: str, cfg: Mapping[str, Any]) -> bool:
     return dataset_of(cfg) == {'CIFAR-100': 'cifar100', 'ImageNet-1K': 'imagenet'}[name]
 
 
+def check_schedule(cfg: Mapping[str, Any]) -> None:
+    """Refuse a schedule of the rate for a schedule-free optimizer; a warm-up is none.
+
+    Raises:
+        UserError: Names the optimizer, the schedule and the fix.
+    """
+    kind = type_name((cfg.get('optim_wrapper') or {}).get('optimizer') or {})
+    if 'schedulefree' not in kind.lower():
+        return
+    found = [type_name(part) for part in parts_of(cfg.get('param_scheduler'))]
+    schedules = [name for name in found if name.endswith('LR') and name != 'LinearLR']
+    if schedules:
+        raise UserError(
+            f'{optimizer_name(kind)} averages in place of a schedule, but param_scheduler has '
+            f'{", ".join(schedules)}: add --cfg-options param_scheduler=[]'
+        )
+
+
 def note_rate(
     cfg: Config, optimizer: str | None, given: bool, processes: int = 1, scale: bool = False
 ) -> None:

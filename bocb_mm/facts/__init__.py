@@ -90,6 +90,7 @@ class Optimizer:
         why: The reason for ``ratio`` and ``weight_decay``.
         fixed: Settings beyond rate and decay that stay fixed in a search, e.g. the betas.
         elementwise: Whether an element's update depends on that element's gradients only.
+        needs: What it needs beside a rate and a decay.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Optimizer:
     why: str
     fixed: Mapping[str, Any]
     elementwise: bool
+    needs: str
 
 
 @dataclass(frozen=True)

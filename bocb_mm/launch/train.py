@@ -21,7 +21,7 @@ from bocb_mm.config.augment import augment_on_device
 from bocb_mm.config.describe import backbone_name
 from bocb_mm.config.loaders import set_loaders
 from bocb_mm.config.pretraining import set_pretrained
-from bocb_mm.config.rates import note_rate
+from bocb_mm.config.rates import check_schedule, note_rate
 from bocb_mm.errors import UserError
 from bocb_mm.hooks.pretrained import PretrainedHook
 from bocb_mm.hooks.stopping import StoppedRun, record_failure
@@ -85,6 +85,7 @@ def prepare(config: str, options: TrainOptions) -> Config:
     """
     cfg = edit.load_config(config, options.cfg_options)
     edit.set_optimizer(cfg, options.optimizer, options.lr, options.weight_decay)
+    check_schedule(cfg)
     edit.set_seed(cfg, options.seed)
     _set_rate(cfg, options)
     if options.amp:

@@ -162,6 +162,7 @@ def library_spec(library: str, key: str) -> OptimizerSpec:
         weight_decay=own.get('weight_decay', 0.0),
         why=f'{library} states no rate for a task; {taken}',
         elementwise=False,
+        needs='',
     )
 
 

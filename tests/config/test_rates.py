@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from bocb_mm.config import edit
-from bocb_mm.config.rates import batch_of, note_rate, origin_of_default
+from bocb_mm.config.rates import batch_of, check_schedule, note_rate, origin_of_default
 from bocb_mm.errors import UserError
 
 
@@ -104,3 +104,18 @@ def test_the_batch_may_stand_in_the_batch_sampler():
     loader = {'batch_sampler': {'type': 'AspectRatio', 'batch_size': 3}}
     assert batch_of({'train_dataloader': loader}) == 3
     assert batch_of({'train_dataloader': {}}) is None
+
+
+@pytest.mark.parametrize('name', ['ScheduleFreeAdamW', 'bocb_mm.pytorch_optimizer.schedulefreesgd'])
+def test_a_schedule_for_a_schedule_free_optimizer_is_refused(name):
+    warm_up = {'type': 'LinearLR', 'end': 5}
+    cosine = {'type': 'CosineAnnealingLR', 'T_max': 10}
+    cfg = config(param_scheduler=[warm_up, cosine])
+    check_schedule(cfg)  # of SGD
+    edit.set_optimizer(cfg, name)
+    with pytest.raises(UserError, match=r'has CosineAnnealingLR: add --cfg-options param_sch') as e:
+        check_schedule(cfg)
+    assert '\n' not in str(e.value)
+    for fine in ([warm_up], [], None, warm_up):
+        cfg.param_scheduler = fine
+        check_schedule(cfg)

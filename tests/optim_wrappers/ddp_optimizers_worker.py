@@ -31,7 +31,8 @@ def steps_of(name: str, rank: int, size: int) -> dict[str, Any]:
     """Some steps of one optimizer on this rank's share of each batch."""
     torch.manual_seed(0)
     # In double precision and with BN in eval mode, only a true difference shows.
-    net = ToyNet().double().eval()
+    net = ToyNet().double()
+    net.backbone[1].eval()
     model = MMDistributedDataParallel(net, device_ids=None, broadcast_buffers=False)
     sophia = {'type': 'bocb_mm.SophiaOptimWrapper', 'hessian_interval': 2}
     wrapper = build_optim_wrapper(

@@ -144,6 +144,52 @@ def lamb(p, g, s, t, lr, wd, shape, betas=(0.9, 0.999), eps=1e-6):
     return [w - lr * ratio * x for w, x in zip(p, u)]
 
 
+def cadamw(p, g, s, t, lr, wd, shape, betas=(0.9, 0.999), eps=1e-8):
+    """Whole tensors as lists."""
+    cells = s.setdefault('cells', [{} for _ in p])
+    u = []
+    for x, cell in zip(g, cells):
+        m, v = _moments(cell, x, t, *betas)
+        u.append(m / (math.sqrt(v) + eps))
+    kept = [float(a * b > 0) for a, b in zip(u, g)]
+    scale = max(sum(kept) / len(kept), 1e-3)
+    return [w * (1 - lr * wd) - lr * a * k / scale for w, a, k in zip(p, u, kept)]
+
+
+def ademamix(p, g, s, t, lr, wd, betas=(0.9, 0.999, 0.9999), eps=1e-8, alpha=5.0):
+    m, v = _moments(s, g, t, *betas[:2])
+    s['n'] = betas[2] * s.get('n', 0.0) + (1 - betas[2]) * g
+    return p * (1 - lr * wd) - lr * (m + alpha * s['n']) / (math.sqrt(v) + eps)
+
+
+def mars(p, g, s, t, lr, wd, shape, betas=(0.95, 0.99), eps=1e-8, gamma=0.025):
+    """Whole tensors as lists."""
+    cells = s.setdefault('cells', [{} for _ in p])
+    c = g
+    if len(shape) > 1:
+        strength = gamma * betas[0] / (1 - betas[0])
+        c = [x + strength * (x - y) for x, y in zip(g, s.get('g', g))]
+        c = [x / max(1.0, _norm(c)) for x in c]
+    s['g'] = g
+    return [adamw(w, x, cell, t, lr, wd, betas, eps) for w, x, cell in zip(p, c, cells)]
+
+
+def schedule_free_sgd(p, g, s, t, lr, wd, momentum=0.9):
+    return _schedule_free(p, g + wd * p, s, t, lr, momentum)
+
+
+def _schedule_free(y, u, s, t, lr, b):
+    z, x = s.get('z', y), s.get('x', y)
+    s['z'] = z - lr * u
+    s['x'] = (1 - 1 / t) * x + s['z'] / t
+    return (1 - b) * s['z'] + b * s['x']
+
+
+def schedule_free_adamw(p, g, s, t, lr, wd, betas=(0.9, 0.999), eps=1e-8):
+    _, v = _moments(s, g, t, *betas)
+    return _schedule_free(p, g / (math.sqrt(v) + eps) + wd * p, s, t, lr, betas[0])
+
+
 def _orthogonal(rows, steps):
     """Newton-Schulz in plain torch on one matrix at a time."""
     x = torch.tensor(rows, dtype=torch.float64)

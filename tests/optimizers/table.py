@@ -42,6 +42,7 @@ class Case:
         kernels_per_matrix: Kernels that a step with ``foreach`` has more for each parameter of two
             or more dimensions: PyTorch has no sum over the rows of many tensors.
         stacks: Whether matrices are stacked by shape: 20 kernels and more memory for each shape.
+        buffers: Lists of the size of the parameters that a step takes.
     """
 
     lr: float
@@ -50,6 +51,7 @@ class Case:
     missing: str = ''
     kernels_per_matrix: int = 0
     stacks: bool = False
+    buffers: int = 1
 
 
 def timm(
@@ -308,6 +310,45 @@ CASES = {
         kernels_per_matrix=3,
         stacks=True,
     ),
+    'CAdamW': Case(
+        1e-2,
+        {'timm': timm('cadamw', caution=True), 'python': python(plain.cadamw, whole=True)},
+        decoupled,
+        buffers=2,
+    ),
+    'AdEMAMix': Case(
+        1e-2,
+        {
+            'pytorch_optimizer': other('ademamix', weight_decouple=True),
+            'python': python(plain.ademamix),
+        },
+        decoupled,
+        buffers=2,
+    ),
+    'MARS': Case(
+        1e-2,
+        {
+            'timm': timm('mars', betas=(0.95, 0.99)),
+            'python': python(plain.mars, whole=True),
+        },
+        decoupled,
+    ),
+    'ScheduleFreeSGD': Case(
+        0.05,
+        {
+            'pytorch_optimizer': other('schedulefreesgd', momentum=0.9, weight_lr_power=0.0),
+            'python': python(plain.schedule_free_sgd),
+        },
+        decoupled,
+    ),
+    'ScheduleFreeAdamW': Case(
+        1e-2,
+        {
+            'pytorch_optimizer': other('schedulefreeadamw', weight_lr_power=0.0),
+            'python': python(plain.schedule_free_adamw),
+        },
+        decoupled,
+    ),
 }
 
 
@@ -339,7 +380,7 @@ DRAWN = {
     'lr_decay': between(0.0, 0.1),
     'initial_accumulator_value': between(0.0, 1.0),
     'rho': among(0.04, 0.9),
-    'alpha': between(0.5, 0.999),
+    'alpha': between(0.5, 0.999),  # also AdEMAMix's, which may be larger
     'centered': flag,
     'max_grad_norm': among(0.0, 0.1, 1.0, 100.0),
     'trust_clip': flag,
@@ -366,4 +407,8 @@ DRAWN = {
     'adjust_lr_fn': among('original', 'match_rms_adamw'),
     'matrix': flag,
     'split': among(1, 2),
+    'warmup': among(0, 2, 20),
+    'warmup_steps': among(0, 2, 20),
+    'train_mode': among(True),
+    'optimize_1d': flag,
 }

@@ -164,7 +164,10 @@ def test_table_has_every_row():
 def signum_row(monkeypatch):
     """A 21st optimizer: its module, a row of facts, and a row of the tests' table (there)."""
     row = dataclasses.replace(
-        facts.OPTIMIZERS['LION'], name='Signum', in_paper=False, cls=f'{signum.__name__}.Signum'
+        facts.OPTIMIZERS['LION'],
+        name='Signum',
+        in_paper=False,
+        class_path=f'{signum.__name__}.Signum',
     )
     monkeypatch.setitem(facts.OPTIMIZERS, 'Signum', row)
 

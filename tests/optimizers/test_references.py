@@ -63,6 +63,10 @@ def test_foreach_equals_default(name, model_name):
         ('AdaFactor', {'beta1': 0.9, 'scale_parameter': True}),
         ('AdaBound', {'decoupled_weight_decay': False}),
         ('NovoGrad', {'grad_averaging': True}),
+        ('Muon', {'nesterov': False, 'adjust_lr_fn': 'match_rms_adamw'}),
+        ('MARS', {'optimize_1d': True}),
+        ('AdEMAMix', {'warmup': 15}),
+        ('ScheduleFreeAdamW', {'warmup_steps': 15}),
     ],
 )
 def test_foreach_equals_default_with_other_settings(name, settings):
@@ -79,6 +83,18 @@ OTHERS = {
     'LAMB': ('timm', 'lamb', {'trust_clip': True}, {'trust_clip': True}),
     'Adan': ('timm', 'adan', {'no_prox': True}, {'no_prox': True}),
     'NovoGrad': ('timm', 'novograd', {'grad_averaging': True}, {'grad_averaging': True}),
+    'MARS': (
+        'timm',
+        'mars',
+        {'betas': (0.95, 0.99), 'optimize_1d': True},
+        {'optimize_1d': True},
+    ),
+    'AdEMAMix': (
+        'pytorch_optimizer',
+        'ademamix',
+        {'weight_decouple': True, 't_alpha_beta3': 30},
+        {'warmup': 30},
+    ),
     'AdaBound': (
         'pytorch_optimizer',
         'adabound',
