@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from bocb_mm.backbones import list_backbones
 from bocb_mm.errors import UserError
 from bocb_mm.optim_wrappers.layer_decay import layer_depths
 from bocb_mm.optim_wrappers.param_groups import GroupRules, param_groups
@@ -240,7 +241,7 @@ REFUSED = {
     'absent part': ({'backbone_lr_mult': 0.1}, 'backbone_lr_mult: the model has no such part'),
     'no layers': (
         {'layer_decay_rate': 0.7},
-        'layer_decay_rate: Linear has no ViT, Swin or ConvNeXt',
+        'layer_decay_rate: Linear has no layers to tell apart',
     ),
 }
 
@@ -310,6 +311,48 @@ def test_depths_in_timm(name):
     assert deepest == top
     assert {n: depths[n] for n in expected} == expected
     assert set(depths.values()) == set(range(top + 1))
+
+
+def executed(model: nn.Module, x: torch.Tensor) -> list[str]:
+    """Names of the kernels in the order in which a forward uses them."""
+    order: list[str] = []
+    kernels = (nn.Linear, nn.modules.conv._ConvNd)
+    for name, module in model.named_modules():
+        if isinstance(module, kernels):
+            module.register_forward_hook(lambda *_, n=name: order.append(f'{n}.weight'))
+    with torch.no_grad():
+        model.eval()(x)
+    return list(dict.fromkeys(order))
+
+
+@pytest.mark.parametrize('name', list_backbones())
+def test_depths_of_the_catalog_grow_as_a_forward_goes(name):
+    from bocb_mm.backbones import build_backbone, get_spec
+
+    model = nn.Module()
+    model.backbone = build_backbone(name)
+    model.head = nn.Linear(2, 2)
+    depths, top = layer_depths(model)
+    assert set(depths) == {n for n, _ in model.named_parameters()}
+    assert set(depths.values()) <= set(range(top + 1)) and top >= 5
+    own = hasattr(model.backbone, 'get_layer_depth')  # mmpretrain's leave a depth out
+    assert own or len(set(depths.values())) == top + 1
+    assert depths['head.weight'] == top
+    size = 224 if get_spec(name).fixed_size else 64
+    order = executed(model.backbone, torch.zeros(1, 3, size, size))
+    found = [depths[f'backbone.{n}'] for n in order]
+    assert len(order) >= 5 and found[0] == 0 and found == sorted(found)
+
+
+@pytest.mark.parametrize('name', ['resnet18', 'efficientnet_b0', 'regnety_002', 'mobilevit_xxs'])
+def test_depths_of_other_networks_grow_as_a_forward_goes(name):
+    import timm
+
+    model = timm.create_model(name)
+    depths, top = layer_depths(model)
+    assert set(depths.values()) == set(range(top + 1)) and top >= 6
+    found = [depths[n] for n in executed(model, torch.zeros(1, 3, 64, 64))]
+    assert found[0] == 0 and found[-1] == top and found == sorted(found)
 
 
 def test_layer_decay_multiplies_the_rate():
