@@ -24,7 +24,7 @@ extensions = [
 ]
 myst_enable_extensions = ['colon_fence', 'dollarmath']
 myst_heading_anchors = 3
-exclude_patterns = ['_build']
+exclude_patterns = ['_build', 'generated/parts']
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # the signature shows them
 napoleon_use_rtype = False

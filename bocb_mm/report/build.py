@@ -17,6 +17,7 @@ from bocb_mm.report import (
     paper,
     ranking,
     records,
+    shared,
     stats,
     tables,
     tuning,
@@ -49,7 +50,7 @@ def check_out(options: Options, out: Path) -> None:
     if page.is_dir() or (drawings.exists() and not drawings.is_dir()):
         what = page if page.is_dir() else drawings
         raise UserError(f'--out {out}: the report needs the name of {what}; move that away')
-    for path in map(Path, options.csvs()):
+    for path in {*map(Path, options.csvs()), *options.shared()}:
         homes = {path.absolute().parent, path.resolve().parent}
         if any(home.resolve() == out.resolve() for home in homes):
             raise UserError(
@@ -66,13 +67,15 @@ def gather(options: Options) -> Report:
     """
     if options.gamma is not None:
         stats.check_gamma(options.gamma)
-    csvs = options.csvs()
+    shared_files = options.shared()
+    csvs = [p for p in options.csvs() if Path(p) not in shared_files]
     directories = records.run_directories(options.roots())
-    if not (csvs or directories or options.paper):
+    if not (csvs or directories or shared_files or options.paper):
         where = ', '.join(options.paths) or 'nothing given'
         raise UserError(f'no run.json found ({where}); give run directories, CSV tables or --paper')
     found = [load.table_from_csv(path, options.gamma, options.metric) for path in csvs]
     scan = records.read_runs(directories, options.metric, options.progress)
+    scan.runs += shared.read(shared_files)
     rows, left_out = load.tidy_runs(scan.runs, options.value)
     found = load.tables_from_runs(rows, scan.runs, options.gamma) + found
     if options.paper:

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bocb_mm.errors import one_line_errors
-from bocb_mm.report import build, recommend, stats
+from bocb_mm.errors import UserError, one_line_errors
+from bocb_mm.report import build, load, recommend, records, shared, stats
 from bocb_mm.report.model import Options
+from bocb_mm.runs.files import check_parent
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,6 +58,19 @@ def parser() -> argparse.ArgumentParser:
         metavar='PERCENT',
         help='a setting within this share of the best counts as good (tuning ease; default 1)',
     )
+    found.add_argument(
+        '--export', metavar='FILE.csv', type=Path,
+        help='write the results of the runs to share them, instead of a report (docs/results.md)',
+    )  # fmt: skip
+    for name, text in (
+        ('--hardware', "what it ran on, e.g. '8 x A100 80GB'"),
+        ('--log', 'address, or path in the repository, of the run.json files'),
+    ):
+        found.add_argument(name, help=f'for --export: {text}')
+    found.add_argument(
+        '--selected-on', choices=tuple(shared.SELECTED_ON),
+        help='for --export: what the settings were chosen by',
+    )  # fmt: skip
     found.add_argument('--no-figures', action='store_true', help='tables and the page only')
     found.add_argument('--no-cache', action='store_true', help=argparse.SUPPRESS)
     found.add_argument('--quiet', action='store_true', help='no progress bar')
@@ -72,8 +86,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make a report; returns the exit status (see the epilog of :func:`parser`)."""
     args = parser().parse_args(arguments)
-    if not args.out and not args.recommend:
-        parser().error('--out DIR is needed (or --recommend BACKBONE)')
+    if not args.out and not args.recommend and not args.export:
+        parser().error('--out DIR is needed (or --recommend BACKBONE, or --export FILE.csv)')
     if args.no_cache:
         print('--no-cache: there is no cache any more; leave it out', file=sys.stderr)
     options = Options(
@@ -88,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures=not args.no_figures,
         progress=not args.quiet,
     )
+    if args.export:
+        return _export(args, options)
     if args.recommend:
         return _recommend(options, args.recommend, args.task, args.pretraining)
     out = Path(args.out)
@@ -106,6 +122,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _say_skipped(broken: list[str]) -> None:
     for line in broken:
         print(f'skipped: {line}', file=sys.stderr)
+
+
+def _export(args: argparse.Namespace, options: Options) -> int:
+    """Write the results of runs as a file to share."""
+    said = {'selected_on': args.selected_on, 'log': args.log, 'hardware': args.hardware}
+    missing = [f'--{name.replace("_", "-")}' for name, text in said.items() if not text]
+    if missing:
+        raise UserError(f'--export: {", ".join(missing)} must be said too; no run.json knows it')
+    check_parent('--export', args.export)
+    directories = records.run_directories(options.roots())
+    scan = records.read_runs(directories, options.metric, options.progress)
+    rows, left_out = load.tidy_runs(scan.runs, options.value)
+    if rows.empty:
+        raise UserError(f'--export: no run has a result in {", ".join(options.paths) or "nothing"}')
+    n, unshared = shared.export(args.export, rows, scan.runs, {'evaluation': options.value, **said})
+    _say_skipped([*scan.broken, *left_out, *unshared])
+    print(f'{n} settings in {args.export}; check it: python tools/check_results.py {args.export}')
+    return 1 if scan.broken else 0
 
 
 def _recommend(options: Options, backbone: str, task: str, pretraining: str) -> int:

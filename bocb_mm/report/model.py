@@ -6,10 +6,11 @@ import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
-from bocb_mm.report import names, stats, tuning
+from bocb_mm.report import names, shared, stats, tuning
 from bocb_mm.report.coupling import Coupling
 from bocb_mm.report.records import Scan
 
@@ -45,6 +46,10 @@ class Options:
     def csvs(self) -> list[str]:
         """Those of ``paths`` that are CSV tables."""
         return [p for p in self.paths if os.fspath(p).lower().endswith('.csv')]
+
+    def shared(self) -> list[Path]:
+        """Files of shared results, among ``paths`` or directly in a directory among them."""
+        return shared.files_in(self.paths)
 
     def roots(self) -> list[str]:
         """Those of ``paths`` that are searched for runs."""
