@@ -29,7 +29,7 @@ def optimizer_row(table: ResultTable, optimizer: str, path: Path) -> None:
     order = names.columns_in_paper_order(gaps.index)[::-1]
     place = [list(gaps.index).index(name) for name in order]
     colors = [colors[i] for i in place]
-    _dots(gaps.loc[order], failed.loc[order], colors, -15.0, 'points below the best', path)
+    _dots(gaps.loc[order], failed.loc[order], colors, -15.0, 'points from the best', path)
 
 
 def _dots(

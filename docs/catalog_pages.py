@@ -27,6 +27,7 @@ from bocb_mm.report import load, names, paper, recommend, shared
 from bocb_mm.report.model import ResultTable
 
 TASKS = ('classification', 'detection', 'pose')
+SHOWN = {'columns': 'Best first', 'index': 'Distance from the best of each column'}
 OPEN = '(hollow: failed by eq. 1; an arrow: further down)'
 
 
@@ -40,10 +41,9 @@ def write(folder: Path) -> None:
             _write(folder / kind / f'{name}.md', page(name, folder))
         _write(folder / f'{kind}.md', _index(kind, catalog.catalog_table(), listed))
     _write(folder / 'commands.md', commands_page())
-    _write(folder / 'zoo.md', zoo_page())
-    _write(folder / 'which_optimizer.md', which_page())
-    for name, text in result_parts().items():
-        _write(folder / 'parts' / f'results_{name}.md', text)
+    parts = {'first_choices': first_choices(), 'experiments': experiments(), **result_parts()}
+    for name, text in parts.items():  # what pages written by hand include
+        _write(folder / 'parts' / f'{name}.md', text)
 
 
 @functools.cache
@@ -75,8 +75,8 @@ def optimizer_page(name: str, folder: Path) -> str:
             f'# {name}',
             _table(('', ''), known),
             f'```{{eval-rst}}\n.. autoclass:: bocb_mm.optimizers.{name}\n```',
-            'How it steps, what it costs and what it equals elsewhere: [optimizers](../../optimizers.md), '
-            '[benchmark](../../optimizers_benchmark.md).',
+            'What it equals elsewhere: [optimizers](../../optimizers.md#what-equals-what); '
+            'what it costs: [benchmark](../../optimizers_benchmark.md).',
             '## Learning rate and weight decay to start from',
             'A source that begins with *extrapolated* is none: search there.',
             _table(('recipe or task', 'learning rate', 'weight decay', 'source'), starts),
@@ -133,47 +133,21 @@ def _advice(name: str) -> Iterator[str]:
         yield _table(('optimizer', 'start from', 'why'), rows)
 
 
-def which_page() -> str:
+def first_choices() -> str:
     """What to try first on every backbone of the paper, by task."""
     rows = []
     for name in backbones.list_backbones():
-        found = [recommend.recommend(tables(), name, task) for task in TASKS]
-        first = [', '.join(a.optimizer for a in advice) for advice, _ in found]
-        rows.append((f'[{name}](backbones/{name}.md)', *first))
-    return '\n\n'.join(
-        [
-            '# Which optimizer for my backbone?',
-            '**One of the paper\'s twenty:** three to try first, by their distance from the best in the '
-            "paper's tables, failures counted. Where the paper has no results for a task, those of the "
-            'same network on other tasks stand in, else those of its kind; the page of a backbone says which, '
-            'and with which rate and decay to start.',
-            _table(('backbone', *TASKS), rows),
-            '**With results of your own** they count three times as much as the paper\'s: '
-            '`bocb report work_dirs --recommend R-50 --task detection`.',
-            '**A network of your own:** take the row of its nearest relative by stages and operator '
-            '([backbones](backbones.md)), then measure: [my own backbone](../own_backbone.md) trains and searches it '
-            'with several optimizers, and the [report](../report.md) says whether they differ beyond chance.',
-            '**The recipe matters as much:** a rate that suits one optimizer says nothing of another '
-            '([defaults](../optimizers.md#defaults-and-grids), [search](../search.md)).',
-        ]
-    )  # fmt: skip
+        found = [recommend.recommend(tables(), name, task)[0] for task in TASKS]
+        first = [', '.join(advice.optimizer for advice in three) for three in found]
+        rows.append((f'[{name}](generated/backbones/{name}.md)', *first))
+    return _table(('backbone', *TASKS), rows)
 
 
-def zoo_page() -> str:
+def experiments() -> str:
     """Every experiment of the paper that has a config."""
     found = zoo.experiments(shipped.configs())
     rows = [(f'`{e.config}`', e.backbone, e.task, e.data, e.recipe or '-') for e in found]
-    head = ('config', 'backbone', 'task', 'data', 'recipe or pre-training')
-    return '\n\n'.join(
-        [
-            '# Experiments',
-            f"The paper's experiments as configs, {len(found)} of them: `bocb train CONFIG --optimizer NAME` is any cell of "
-            'its tables, `mim train bocb_mm FILE.py` works too, and `mim search bocb_mm` finds them (the wheel brings '
-            '`model-index.yml` and `metafile.yml`, made of this same list). Nobody has trained them with this package yet: '
-            'there are no weights to download. [What each does](../configs.md).',
-            _table(head, rows),
-        ]
-    )  # fmt: skip
+    return _table(('config', 'backbone', 'task', 'data', 'recipe or pre-training'), rows)
 
 
 def commands_page() -> str:
@@ -185,10 +159,10 @@ def commands_page() -> str:
 
 
 def _help(name: str, module: str) -> str:
-    """What ``bocb NAME --help`` prints, 100 columns wide, and its own sub-commands' help."""
+    """What ``bocb NAME --help`` prints, 80 columns wide, and its own sub-commands' help."""
     shown = io.StringIO()
     with (
-        mock.patch.dict('os.environ', COLUMNS='100'),
+        mock.patch.dict('os.environ', COLUMNS='80'),
         mock.patch.object(sys, 'argv', [f'bocb {name}']),
         contextlib.redirect_stdout(shown),
         contextlib.suppress(SystemExit),
@@ -208,9 +182,9 @@ def result_parts() -> dict[str, str]:
     ]
     none = 'Nothing yet: what was measured before this format has no records left.'
     return {
-        'required': _table(head, [(f'`{k}`', v) for k, v in shared.REQUIRED.items()]),
-        'optional': _table(head, [(f'`{k}`', v) for k, v in shared.OPTIONAL.items()]),
-        'files': _table(('file', 'settings', 'data'), rows) if rows else none,
+        'results_required': _table(head, [(f'`{k}`', v) for k, v in shared.REQUIRED.items()]),
+        'results_optional': _table(head, [(f'`{k}`', v) for k, v in shared.OPTIONAL.items()]),
+        'results_files': _table(('file', 'settings', 'data'), rows) if rows else none,
     }
 
 
@@ -218,20 +192,26 @@ def _figures(name: str, folder: Path, draw: Any, axis: str) -> Iterator[str]:
     """A figure for each of the paper's tables with results of one name, and the numbers below."""
     for table in tables():
         labels = [str(label) for label in getattr(table.values, axis)]
-        mine = [c for c in labels if c == name or names.split_column(c)[1] == name]
+        spelled = names.optimizer if axis == 'index' else _backbone_of
+        mine = [label for label in labels if spelled(label) == name]
         for label in mine:
             found = table.values[label] if axis == 'columns' else table.values.loc[label]
             if found.notna().sum() < 2:
                 continue
-            title = table.title if label == name else f'{table.title}: {label}'
+            several = axis == 'columns' and label != name
+            title = f'{table.title}: {label}' if several else table.title
             path = folder / 'figures' / f'{table.name}_{names.slug(label)}.svg'
             draw(table, label, path)
             yield f'## {title}, the paper'
-            yield f'![{title} of {name}; the numbers stand in the table below](../figures/{path.name})'
-            yield f'*{"Best first" if axis == "columns" else "Distance from the best of each column"} {OPEN}.*'
+            yield f'![{title} of {name}; the numbers are below](../figures/{path.name})'
+            yield f'*{SHOWN[axis]} {OPEN}.*'
             rows = found.dropna().sort_values(ascending=False)
             of = 'optimizer' if axis == 'columns' else 'backbone'
             yield _details(_table((of, 'result'), [(str(k), f'{v:g}') for k, v in rows.items()]))
+
+
+def _backbone_of(column: str) -> str:
+    return names.backbone(names.split_column(column)[1])
 
 
 def _details(text: str) -> str:
