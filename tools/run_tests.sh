@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the environment if need be, then checks style and types and runs every test.
 # Usage: bash tools/run_tests.sh [--install-programs] [pytest arguments]
+# BOCB_COVERAGE=1: also say which lines of bocb_mm ran, and fail below the floor in pyproject.toml; slower.
 # --install-programs: first install what some tests drive (Chromium, LaTeX) with apt-get, as root.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -37,4 +38,6 @@ $bin/ruff format --check .
 say "mypy"
 $bin/mypy
 say "pytest"
-exec $bin/python -m pytest -n "${BOCB_TEST_WORKERS:-2}" --dist worksteal "$@"
+coverage=()
+if [ "${BOCB_COVERAGE:-0}" = 1 ]; then coverage=(--cov --cov-report=term-missing); fi
+exec $bin/python -m pytest -n "${BOCB_TEST_WORKERS:-2}" --dist worksteal "${coverage[@]}" "$@"
