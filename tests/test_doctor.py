@@ -199,3 +199,16 @@ def test_the_tool_prints_versions_and_its_status_says_whether_all_works(run_tool
     status, out, _ = run_tool('doctor', '--work-dir', tmp_path / 'not' / 'there', capsys=capsys)
     assert 'mmengine' in out and 'mmcv operators' in out and 'CUDA of torch' in out
     assert status == (1 if 'PROBLEM' in out else 0)
+
+
+def test_a_fix_that_needs_a_checkout_says_so_where_there_is_none(
+    run_tool, capsys, tmp_path, monkeypatch
+):
+    from bocb_mm import shipped
+
+    found = [stack.Finding('torch is not installed', 'bash tools/setup_env.sh')]
+    monkeypatch.setattr(doctor, 'findings', lambda versions: found)
+    assert 'part of the checkout' not in run_tool('doctor', capsys=capsys)[1]
+    monkeypatch.setattr(shipped, 'root', lambda: tmp_path)
+    status, out, _ = run_tool('doctor', capsys=capsys)
+    assert status == 1 and 'is a part of the checkout; without one: docs/install.md' in out

@@ -11,7 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from bocb_mm import shipped
 from bocb_mm.errors import one_line_errors
+
+SETUP = 'tools/setup_env.sh'
 
 
 @one_line_errors
@@ -44,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             f'\n{"PROBLEM" if finding.fatal else "note"}: {finding.problem}\n  fix: {finding.fix}'
         )
+    if any(SETUP in finding.fix for finding in problems) and not (shipped.root() / SETUP).exists():
+        print(f'\n{SETUP} is a part of the checkout; without one: docs/install.md')
     fatal = sum(f.fatal for f in problems)
     print(f'\n{fatal} problem(s)' if fatal else '\nRetinaNet can train here.')
     return 1 if fatal else 0

@@ -136,7 +136,7 @@ def test_order_changes_nothing(results, random):
     random.shuffle(rows)
     random.shuffle(columns)
     mixed = results.loc[rows, columns]
-    found = stats.column_statistics(mixed).loc[results.columns]
+    found = stats.column_statistics(mixed).loc[list(results.columns)]
     pd.testing.assert_frame_equal(found, stats.column_statistics(results), rtol=1e-12)
     failed = stats.failed(mixed).loc[results.index, results.columns]
     pd.testing.assert_frame_equal(failed, stats.failed(results))
