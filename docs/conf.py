@@ -22,7 +22,8 @@ extensions = [
     'sphinx_copybutton',
     'sphinx_design',
 ]
-myst_enable_extensions = ['colon_fence', 'dollarmath']
+myst_enable_extensions = ['colon_fence']  # no maths: MathJax would come from the network
+smartquotes_action = 'qe'  # quotes and ellipses; two dashes begin an option
 myst_heading_anchors = 3
 exclude_patterns = ['_build', 'generated/parts']
 autodoc_member_order = 'bysource'
