@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 import bocb_mm  # noqa: E402, F401  the stand-ins, for tests that import mmcv.ops first
+from tests.browser import browser  # noqa: E402, F401  a fixture
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 # No test may wait for an address that cannot be reached.

@@ -11,6 +11,7 @@ import pytest
 from bocb_mm.backbones import list_backbones
 from bocb_mm.cli.main import commands
 from bocb_mm.optimizers import list_optimizers
+from tests.browser import SIZES, needs_browser, resize
 
 
 class Page(HTMLParser):
@@ -71,3 +72,18 @@ def test_every_link_leads_to_a_page_and_a_place_in_it(site):
             if not target.exists() or (target in pages and unquote(parts.fragment) not in known):
                 broken.append(f'{path.relative_to(site)}: {link}')
     assert len(pages) > 60 and not broken
+
+
+@needs_browser
+@pytest.mark.parametrize('size', SIZES)
+def test_no_page_is_wider_than_its_window_and_every_image_is_drawn(site, browser, size):
+    resize(browser, size)
+    pages = [*site.glob('*.html'), *site.glob('generated/*.html')]
+    pages += [site / 'generated' / f'{name}.html' for name in ('optimizers/LAMB', 'backbones/R-50')]
+    for page in pages:
+        browser.get(page.as_uri())
+        wide = browser.execute_script('return document.documentElement.scrollWidth - innerWidth')
+        lost = browser.execute_script(
+            'return [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)'
+        )
+        assert wide <= 0 and not lost, page

@@ -1,57 +1,21 @@
 """report.html in a real headless Chromium: sort, filter, open a cell, keyboard, phone, no errors."""
 
 import os
-import shutil
 
 import pytest
 
 from bocb_mm.report import style
 from bocb_mm.report.cli import main
+from tests.browser import needs_browser, resize
 from tests.report.synthetic_runs import make_record, save
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
-)
-DRIVER = shutil.which('chromedriver')
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason='no chromium and chromedriver (apt-get install chromium chromium-driver)'
-)  # fmt: skip
-FLAGS = [
-    '--headless=new',
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-    '--disable-dev-shm-usage',
-    '--window-size=1280,900',
-]
+pytestmark = needs_browser
 NASTY = '<script>window.hacked=1</script>'
-
-
-@pytest.fixture(scope='module')
-def browser(tmp_path_factory):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in [*FLAGS, f'--user-data-dir={tmp_path_factory.mktemp("chromium")}']:
-        options.add_argument(flag)
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(params=['desktop', 'phone'])
 def page(request, browser, run_report):
-    size = (1280, 900, False) if request.param == 'desktop' else (375, 812, True)
-    browser.execute_cdp_cmd(
-        'Emulation.setDeviceMetricsOverride',
-        {'width': size[0], 'height': size[1], 'deviceScaleFactor': 1, 'mobile': size[2]},
-    )
+    resize(browser, request.param)
     browser.get((run_report / 'report.html').as_uri())
     yield browser
     assert browser.get_log('browser') == []
