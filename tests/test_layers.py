@@ -101,7 +101,6 @@ FREE = {
     '_ext',  # mmcv's compiled operators, for which stand_ins steps in
     '_replace', '_exit',  # namedtuple and os
     '_bocb_schedule_free_switch',  # our own mark on an optimizer
-    '_rdb',  # Optuna's tables, until the search is done with them
     '_core',  # numpy's package, named in the pickles it writes
 }  # fmt: skip
 

@@ -27,19 +27,11 @@ COMMANDS = {
     'doctor': ('bocb_mm.cli.doctor', 'what of this machine keeps a training from running'),
     'gpu-check': ('bocb_mm.cli.gpu_check', 'every path that differs on a GPU, in 8 minutes'),
 }
-# Sub-commands whose module is still to come, and what they call until then.
-_UNTIL_THEN = {'bocb_mm.cli.sweep': 'bocb_mm.search.cli'}
 
 
 def commands() -> dict[str, tuple[str, str]]:
     """The sub-commands this installation has: name to module and one line."""
-    found = {}
-    for name, (module, text) in COMMANDS.items():
-        if find_spec(module) is None:
-            module = _UNTIL_THEN.get(module, '')
-        if module:
-            found[name] = module, text
-    return found
+    return {name: row for name, row in COMMANDS.items() if find_spec(row[0]) is not None}
 
 
 def usage() -> str:

@@ -81,12 +81,17 @@ def identity(cfg: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def hash_of(cfg: Any) -> str:
     """Hash of what a config trains, the same on every machine and for every seed."""
+    return config_hash(what_it_trains(cfg))
+
+
+def what_it_trains(cfg: Any) -> dict[str, Any]:
+    """A config without what says where, by whom and how often a run was started."""
     plain = cfg.to_dict() if hasattr(cfg, 'to_dict') else dict(cfg)
     hashed = {k: v for k, v in plain.items() if k not in _NOT_HASHED}
     for name, value in hashed.items():
         if name.endswith('_dataloader') and isinstance(value, Mapping):
             hashed[name] = {k: v for k, v in value.items() if k not in _NOT_HASHED_OF_LOADERS}
-    return config_hash(hashed)
+    return hashed
 
 
 def _optimizer(cfg: Mapping[str, Any]) -> Mapping[str, Any]:

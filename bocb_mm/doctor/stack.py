@@ -24,7 +24,7 @@ PACKAGES = {
     'timm': 'bocb_mm.timm.* and the MetaFormer backbones',
     'pytorch_optimizer': 'bocb_mm.pytorch_optimizer.*',
     'matplotlib': 'figures of the report',
-    'optuna': 'tools/sweep.py',
+    'ray': 'tools/sweep.py',
     'scikit-learn': 'the quickstart',
 }
 
@@ -86,7 +86,7 @@ _INSTALL = {
     'mmdet': 'pip install mmdet==3.3.0',
     'mmpose': 'pip install --no-deps mmpose==1.3.2 && pip install faster-coco-eval==1.8.0 '
     'json-tricks munkres  (its dependencies chumpy and xtcocotools no longer build)',
-    'optuna': 'pip install "optuna>=5.0,<6" "sqlalchemy>=2.0" "psycopg[binary]>=3.2"',
+    'ray': 'pip install "ray>=2.60,<3"',
 }
 
 
@@ -133,13 +133,11 @@ def _setuptools(found: dict[str, str | None]) -> Finding | None:
     )
 
 
-def _optuna(found: dict[str, str | None]) -> Finding | None:
-    text = found.get('optuna')
-    if text is None or _between(found, 'optuna', '5.0', '6'):
+def _ray(found: dict[str, str | None]) -> Finding | None:
+    text = found.get('ray')
+    if text is None or _between(found, 'ray', '2.60', '3'):
         return None
-    return Finding(
-        f'optuna {text}: tools/sweep.py writes the tables of 5', _INSTALL['optuna'], fatal=False
-    )
+    return Finding(f'ray {text}: tools/sweep.py was run with 2.60', _INSTALL['ray'], fatal=False)
 
 
 def _keypoint_evaluation(found: dict[str, str | None]) -> Finding | None:
@@ -168,7 +166,7 @@ _CONFLICTS: tuple[Callable[[dict[str, str | None]], Finding | None], ...] = (
     _mmcv_mmdet,
     _mmcv_twice,
     _setuptools,
-    _optuna,
+    _ray,
     _keypoint_evaluation,
     _opencv_twice,
 )

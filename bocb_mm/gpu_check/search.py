@@ -20,8 +20,8 @@ OPTIMIZERS = ('SGD', 'AdamW')
 
 def run(report: Report, settings: Settings) -> None:
     """Trials on the device, one of which dies; on a machine with a GPU, trials on its CPU too."""
-    if importlib.util.find_spec('bocb_mm.search.driver') is None:
-        report.skip('all', 'it is for studies that are directories; today they are databases')
+    if importlib.util.find_spec('ray') is None:
+        report.skip('all', 'Ray is not installed: pip install "ray>=2.60,<3"')
         return
     config = short.write_config(settings.folder, settings.root)
     with report.guard('a trial killed'):

@@ -1,15 +1,11 @@
-"""A chain of trainings from one warm process: the heavy imports are paid once.
+"""A chain of trainings, each in a clean process (:mod:`bocb_mm.launch.process`).
 
-The parent imports the toolboxes and never computes; every training is a fork of it
-(:mod:`bocb_mm.launch.fork`), so it starts in no time and leaves nothing behind for the next one.
+A training starts as soon as there is room and the checkpoint that it starts from.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,13 +15,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bocb_mm.compat import quiet_pkg_resources
 from bocb_mm.errors import UserError
-from bocb_mm.launch.fork import LOG_FILE, run_forked
+from bocb_mm.launch import process
+from bocb_mm.launch.process import LOG_FILE, MOST_THREADS, Setup, Training
 from bocb_mm.runs.record import RunRecord
 
 POLL_SECONDS = 0.2
-MOST_THREADS = 4  # more threads slow small networks down
 
 
 @dataclass(frozen=True)
@@ -72,38 +67,28 @@ def check(jobs: Sequence[Job]) -> None:
         seen.add(job.name)
 
 
-Train = Callable[[Job, Path, str, int], int]
-"""Trains (job, folder, pre-trained checkpoint or ``'none'``, threads); returns an exit status."""
+Train = Callable[[Job, Path, str], int]
+"""Trains (job, folder, pre-trained checkpoint or ``'none'``); returns an exit status.
+
+A function that can be imported: it runs in a process of its own.
+"""
 
 TOOLBOXES = {'classification': 'mmpretrain', 'detection': 'mmdet', 'pose': 'mmpose'}
 
 
 def warm_up(tasks: Iterable[str] = tuple(TOOLBOXES)) -> None:
-    """Import everything a training needs, on one thread and without computing.
+    """Let the imports that a training needs begin, in the server that trainings are forked from.
 
     Args:
         tasks: What is going to be trained; the toolboxes of other tasks are left out.
     """
-    quiet_pkg_resources()
-    # Asking CUDA itself whether it is there would make it unusable in forked processes.
-    os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
-    import cv2
-    import torch
-
-    torch.set_num_threads(1)  # a pool of threads would not survive the fork
-    cv2.setNumThreads(0)
-    for task in tasks:
-        utils = importlib.import_module(f'{TOOLBOXES[task]}.utils')
-        utils.register_all_modules(init_default_scope=False)
+    process.warm_up(TOOLBOXES[task] for task in tasks)
 
 
-def train_job(job: Job, folder: Path, pretrained: str, threads: int) -> int:
+def train_job(job: Job, folder: Path, pretrained: str) -> int:
     """Train one job; returns an exit status of :mod:`bocb_mm.runs.exit_codes`."""
-    import torch
-
     from bocb_mm.launch.train import TrainOptions, prepare, train
 
-    torch.set_num_threads(threads)
     options = TrainOptions(
         optimizer=job.optimizer,
         lr=job.lr,
@@ -130,7 +115,7 @@ def run_chain(
         workers: Trainings at a time; the processor's cores are shared among them.
         console: Where the bar goes; standard output by default. Without a terminal, one line is
             printed when a job ends.
-        train: Trains one job, in the process forked for it.
+        train: Trains one job, in a process of its own.
 
     Returns:
         The record of every job that completed, by name.
@@ -155,7 +140,7 @@ class _Chain:
 
     def __init__(self, jobs: Iterable[Job], folder: Path, workers: int, train: Train) -> None:
         self.waiting = list(jobs)
-        self.running: dict[int, Job] = {}
+        self.running: dict[str, tuple[Job, Training]] = {}
         self.records: dict[str, RunRecord] = {}
         self.failed: set[str] = set()
         self.folder, self.workers, self.train = folder, workers, train
@@ -164,12 +149,11 @@ class _Chain:
 
     def advance(self, bar: _Bar) -> bool:
         """Collect what ended, start what can; False when nothing is left."""
-        for pid, job in list(self.running.items()):
-            bar.show(job, RunRecord.find(self.folder / job.name))
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                del self.running[pid]
-                self._ended(job, os.waitstatus_to_exitcode(status), bar)
+        for name, (job, training) in list(self.running.items()):
+            bar.show(job, RunRecord.find(self.folder / name))
+            if training.wait(0):
+                del self.running[name]
+                self._ended(job, training, bar)
         for job in list(self.waiting):
             if job.after in self.failed:
                 self.waiting.remove(job)
@@ -177,49 +161,37 @@ class _Chain:
                 bar.end(job, f'left out: {job.after} did not complete')
             elif len(self.running) < self.workers and (not job.after or job.after in self.records):
                 self.waiting.remove(job)
-                self.running[self._start(job)] = job
+                self.running[job.name] = job, self._start(job)
         return bool(self.running or self.waiting)
 
     def stop(self) -> None:
         """End trainings that still run (after an interrupt)."""
-        import signal
-
-        for pid in self.running:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        for _, training in self.running.values():
+            training.kill()
+            training.wait()
         self.running.clear()
 
-    def _ended(self, job: Job, code: int, bar: _Bar) -> None:
+    def _ended(self, job: Job, training: Training, bar: _Bar) -> None:
         record = RunRecord.find(self.folder / job.name)
+        code = training.exit_status
         if code == 0 and record is not None and record.status == 'completed':
             self.records[job.name] = record
             bar.end(job, summary(record))
             return
         self.failed.add(job.name)
         log = self.folder / job.name / LOG_FILE
-        bar.end(job, f'failed (exit status {code}): {_last_line(log)} - see {log}')
+        why = training.message or process.last_line(log) or 'its log is empty'
+        bar.end(job, f'failed (exit status {code}): {why} - see {log}')
 
-    def _start(self, job: Job) -> int:
+    def _start(self, job: Job) -> Training:
         pretrained = job.pretrained
         if job.after:
             before = self.folder / job.after
             pretrained = (before / 'last_checkpoint').read_text(encoding='utf-8').strip()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        parent, folder = os.getpid(), self.folder / job.name
-        pid = os.fork()
-        if pid == 0:
-            body = functools.partial(self.train, job, folder, pretrained, self.threads)
-            run_forked(body, folder / LOG_FILE, parent)
-        return pid
-
-
-def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
-    except OSError:
-        lines = []
-    return lines[-1] if lines else 'its log is empty'
+        folder = self.folder / job.name
+        setup = Setup(folder / LOG_FILE, threads=self.threads)
+        toolboxes = TOOLBOXES.values() if self.train is train_job else ()
+        return Training(self.train, (job, folder, pretrained), setup, toolboxes)
 
 
 def summary(record: RunRecord) -> str:

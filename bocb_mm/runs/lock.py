@@ -22,12 +22,16 @@ _FLOCK = '@hhqqi'  # struct flock of 64-bit Linux: type, whence, start, length, 
 _held: dict[str, int] = {}  # real path -> open file; POSIX locks do not keep out one's own process
 
 
-def acquire(work_dir: str | os.PathLike[str]) -> None:
+def acquire(work_dir: str | os.PathLike[str], name: str = FILE_NAME) -> None:
     """Take the directory's lock for this process, which may have it already.
 
     It is a POSIX record lock: the kernel frees it when the process ends, however it ends, child
     processes do not inherit it, and it works over NFS if the server runs its lock service
     (without one, ``No locks available`` is reported and the run goes on unprotected).
+
+    Args:
+        work_dir: The directory; it is made.
+        name: Of the lock's file.
 
     Raises:
         DirectoryInUse: Another process trains there.
@@ -39,12 +43,12 @@ def acquire(work_dir: str | os.PathLike[str]) -> None:
     import fcntl
 
     directory = Path(work_dir)
-    key = os.path.realpath(directory)
+    key = os.path.realpath(directory / name)
     if key in _held:
         return
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        fd = os.open(directory / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise UserError(
             f'{directory}: cannot be written ({error.strerror}); give another --work-dir'
@@ -66,19 +70,19 @@ def acquire(work_dir: str | os.PathLike[str]) -> None:
     _held[key] = fd
 
 
-def release(work_dir: str | os.PathLike[str]) -> None:
+def release(work_dir: str | os.PathLike[str], name: str = FILE_NAME) -> None:
     """Give the lock back; nothing happens if this process does not have it.
 
     The file stays: removing it would let two processes lock two files of one name.
     """
-    fd = _held.pop(os.path.realpath(work_dir), None)
+    fd = _held.pop(os.path.realpath(Path(work_dir) / name), None)
     if fd is not None:
         with suppress(OSError):
             os.ftruncate(fd, 0)
         os.close(fd)
 
 
-def is_held(work_dir: str | os.PathLike[str]) -> bool | None:
+def is_held(work_dir: str | os.PathLike[str], name: str = FILE_NAME) -> bool | None:
     """Whether a process that is alive has the directory's lock; nothing is changed.
 
     Returns:
@@ -90,10 +94,11 @@ def is_held(work_dir: str | os.PathLike[str]) -> bool | None:
     """
     import fcntl
 
-    if os.path.realpath(work_dir) in _held:
+    file = Path(work_dir) / name
+    if _held and os.path.realpath(file) in _held:
         return True
     try:
-        fd = os.open(Path(work_dir) / FILE_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:

@@ -18,7 +18,7 @@ class Outcome:
     """One way a trial can end.
 
     Attributes:
-        name: As ``status`` and the dashboard show it.
+        name: As ``status`` shows it.
         exit_status: Of the trial's process; ``None`` where no process is left to have one.
         retried: Whether another attempt could end otherwise.
         meaning: For people.
@@ -39,22 +39,28 @@ OUTCOMES = (
     Outcome('interrupted', exit_codes.INTERRUPTED, RETRY, 'asked to end, saved a checkpoint'),
     Outcome('machine', 74, RETRY, 'disk full, device, file system or data worker gone'),  # EX_IOERR
     Outcome('killed', None, RETRY, 'a signal ended the process'),
-    Outcome('lost', None, RETRY, 'no sign of life from the worker'),
-    Outcome('pruned', None, FINAL, 'halving gave it up'),
+    Outcome('lost', None, RETRY, 'the process that watched over it, or its node, is gone'),
 )
 BY_NAME = {outcome.name: outcome for outcome in OUTCOMES}
 _BY_STATUS = {o.exit_status: o for o in OUTCOMES if o.exit_status is not None}
+GIVEN_UP = {o.name for o in OUTCOMES if not o.retried} - {'completed', 'diverged'}
+SERVER_GONE = 255
+"""What multiprocessing gives as exit status when the server that forked the process is gone."""
 
 _MACHINE_ERRNOS = {
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV, errno.ENOTCONN,
     errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.EPIPE,
     errno.ENOLCK, errno.EMFILE, errno.ENFILE, errno.EAGAIN,
 }  # fmt: skip
-# torch raises plain RuntimeErrors for these; the words are those of torch 2.9 and CUDA 12.
+# torch raises plain RuntimeErrors for these; the words are those of torch 2.14 and CUDA 13.
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED", re.I)
 _MACHINE = re.compile(
     r'DataLoader worker .*(killed|exited)|CUDA error: (uncorrectable|unspecified|an? (illegal )?'
-    r'hardware|the launch timed out)|NCCL (error|timeout)|No space left on device|Disk quota',
+    r'hardware|the launch timed out|unknown error|initialization error|.*NVLink)'
+    r'|No CUDA GPUs are available|no CUDA-capable device|CUDA-capable device\(s\) is/are busy'
+    r'|busy or unavailable|CUDA (driver )?initialization|Error 802|system not yet initialized'
+    r'|GPU is lost|fallen off the bus|NVLink|driver shutting down'
+    r'|NCCL (error|timeout)|No space left on device|Disk quota',
     re.I,
 )
 
@@ -66,7 +72,16 @@ def of_exit(status: int) -> Outcome:
         >>> of_exit(3).name, of_exit(-9).retried
         ('diverged', True)
     """
-    return BY_NAME['killed'] if status < 0 else _BY_STATUS.get(status, BY_NAME['error'])
+    # 128 + n is how torchrun tells that a signal ended one of its processes.
+    killed = status < 0 or status == SERVER_GONE or 128 < status <= 128 + 64
+    return BY_NAME['killed'] if killed else _BY_STATUS.get(status, BY_NAME['error'])
+
+
+def exit_status_of(error: BaseException) -> int:
+    """Exit status of a trial that an exception ended."""
+    status = of_error(error).exit_status
+    assert status is not None
+    return status
 
 
 def of_error(error: BaseException) -> Outcome:

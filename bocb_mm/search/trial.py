@@ -1,24 +1,20 @@
-"""One trial, in the process a worker forked for it."""
+"""One trial, in the process that was started for it."""
 
 from __future__ import annotations
 
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from bocb_mm.compat import stay_on_cpu
-from bocb_mm.config.describe import type_name
-from bocb_mm.launch.fork import LOG_FILE, run_forked
-from bocb_mm.runs import exit_codes, lock
-from bocb_mm.runs.record import RunRecord
-from bocb_mm.search.outcomes import of_error
-from bocb_mm.search.plan import Cell, Plan
+from bocb_mm.runs import lock
+from bocb_mm.runs.record import FILE_NAME, RunRecord
+from bocb_mm.search.plan import Cell
 
-LOCK_SECONDS = 600  # an attempt before this one saves its checkpoint in far less
+LOCK_SECONDS = 900  # an attempt before this one saves its checkpoint in far less
 
 
 @dataclass(frozen=True)
@@ -27,17 +23,23 @@ class Task:
 
     Attributes:
         cell: What to train.
-        plan: What all trials of the study have in common.
-        work_dir: The trial's directory.
-        threads: Threads to compute with.
-        device: Number of the GPU, ``None`` on a CPU.
+        config: Path of its config.
+        directory: The trial's directory.
+        options: Overrides of the config.
+        pretrained: As ``tools/train.py --pretrained``.
+        amp: Mixed precision.
+        processes: That train together.
+        on_gpu: Whether it has a GPU, rather than the CPU.
     """
 
     cell: Cell
-    plan: Plan
-    work_dir: Path
-    threads: int = 1
-    device: str | None = None
+    config: str
+    directory: Path
+    options: Mapping[str, Any]
+    pretrained: str | None = None
+    amp: bool = False
+    processes: int = 1
+    on_gpu: bool = False
 
 
 Train = Callable[[Task], int]
@@ -45,43 +47,34 @@ Train = Callable[[Task], int]
 
 
 def train_cell(task: Task) -> int:
-    """Train a trial, from its last good checkpoint where an attempt before left one.
-
-    A directory whose run is finished is taken as the result: the worker that trained it was lost
-    before it could say so.
-    """
-    done = finished(task.work_dir)
-    if done is not None:
-        return exit_codes.COMPLETED if done.status == 'completed' else exit_codes.DIVERGED
+    """Train a trial, from its last good checkpoint where an attempt before left one."""
+    wait_for_lock(task.directory)
+    start_anew_if_damaged(task.directory)
     import torch
 
     from bocb_mm.compat import lay_out_config_once
     from bocb_mm.launch.train import TrainOptions, prepare, train
 
+    if task.on_gpu:
+        torch.zeros(1, device='cuda')  # a GPU that is gone must not become a training on the CPU
     lay_out_config_once()
-    torch.set_num_threads(task.threads)
-    cell, plan = task.cell, task.plan
+    cell = task.cell
     options = TrainOptions(
         optimizer=cell.optimizer,
         lr=cell.lr,
         weight_decay=cell.weight_decay,
-        pretrained=plan.pretrained,
+        pretrained=task.pretrained,
         seed=cell.seed,
-        work_dir=str(task.work_dir),
+        work_dir=str(task.directory),
         resume='auto',
-        amp=plan.amp,
-        cfg_options=dict(plan.cfg_options),
+        amp=task.amp,
+        launcher='pytorch' if task.processes > 1 else 'none',
+        cfg_options=dict(task.options),
         searched=True,
     )
-    cfg = prepare(cell.config, options)
+    cfg = prepare(task.config, options)
     guard(cfg)
     return train(cfg, options)
-
-
-def finished(work_dir: Path) -> RunRecord | None:
-    """The record of a run that has a result, good or bad."""
-    run = RunRecord.find(work_dir)
-    return run if run is not None and run.status in ('completed', 'diverged') else None
 
 
 def guard(cfg: Any) -> None:
@@ -89,6 +82,8 @@ def guard(cfg: Any) -> None:
 
     Checkpoints that a crash cannot spoil, an end for runs that diverge, and one for signals.
     """
+    from bocb_mm.config.describe import type_name
+
     hooks = cfg.default_hooks
     present = [*hooks.values(), *(cfg.get('custom_hooks') or [])]
     types = {type_name(hook).rpartition('.')[2] for hook in present}
@@ -100,41 +95,31 @@ def guard(cfg: Any) -> None:
             hooks[name.removesuffix('Hook').lower()] = {'type': f'bocb_mm.{name}'}
 
 
-def run(task: Task, train: Train, error_pipe: int, parent: int) -> NoReturn:
-    """All that the forked process does; it never returns.
-
-    Args:
-        task: What to train.
-        train: Does it.
-        error_pipe: File descriptor for one line to the worker on why it failed.
-        parent: The worker's process.
-    """
-
-    def body() -> int:
-        if task.device is None:
-            stay_on_cpu()
-        else:
-            os.environ['CUDA_VISIBLE_DEVICES'] = task.device
-        _wait_for_lock(task.work_dir)
-        return train(task)
-
-    run_forked(body, task.work_dir / LOG_FILE, parent, error_pipe, _status)
-
-
-def _status(error: BaseException) -> int:
-    status = of_error(error).exit_status
-    assert status is not None
-    return status
-
-
-def _wait_for_lock(work_dir: Path) -> None:
-    """Lock the directory; the process of a worker that was lost may still be saving there."""
+def wait_for_lock(directory: Path) -> None:
+    """Lock the directory; the training of a driver that was lost may still be saving there."""
+    if os.environ.get('RANK', '0') != '0':
+        return
     until = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            lock.acquire(work_dir)
+            lock.acquire(directory)
             return
         except lock.DirectoryInUse as error:
             if time.monotonic() > until:
                 raise TimeoutError(errno.ETIMEDOUT, str(error)) from None  # the machine's fault
         time.sleep(0.2)
+
+
+def start_anew_if_damaged(directory: Path) -> None:
+    """Remove the checkpoints of a run whose record cannot be read.
+
+    Its results so far are lost, and the best of the rest would be another one than that of an
+    undisturbed run.
+    """
+    file = directory / FILE_NAME
+    if os.environ.get('RANK', '0') != '0' or not file.exists() or RunRecord.find(directory):
+        return
+    print(f'warning: {file} cannot be read; the trial starts anew', flush=True)
+    for checkpoint in directory.glob('*.pth'):
+        checkpoint.unlink()
+    file.replace(file.with_name(f'{FILE_NAME}.damaged'))

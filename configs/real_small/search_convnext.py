@@ -1,4 +1,4 @@
-# The search of docs/search.md, modern network: a ConvNeXt of 1-1-2-1 blocks, 24 to 192 wide; half
+# The search of docs/sweep.md, modern network: a ConvNeXt of 1-1-2-1 blocks, 24 to 192 wide; half
 # of CNX-XS, because depthwise convolutions are slow on a processor.
 _base_ = './search_resnet.py'
 model = dict(

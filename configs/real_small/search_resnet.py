@@ -1,4 +1,4 @@
-# The search of docs/search.md, classical network: images of CIFAR-10 at their own 32 x 32, and as
+# The search of docs/sweep.md, classical network: images of CIFAR-10 at their own 32 x 32, and as
 # many iterations of 100 images as half a minute on one core allows.
 _base_ = './cifar10_r18-xs.py'
 pad_and_flip = [

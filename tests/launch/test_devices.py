@@ -27,7 +27,7 @@ def machine(monkeypatch):
     os.environ.pop('CUDA_VISIBLE_DEVICES', None)
 
 
-def test_a_forked_training_on_the_cpu_stays_there_on_a_machine_with_gpus(machine):
+def test_a_training_on_the_cpu_stays_there_on_a_machine_with_gpus(machine):
     machine(2)
     assert get_device() == 'cuda'
     stay_on_cpu()
@@ -36,13 +36,11 @@ def test_a_forked_training_on_the_cpu_stays_there_on_a_machine_with_gpus(machine
 
 @pytest.mark.parametrize(('n', 'argument'), [(0, '0'), (2, '2'), (1, '0,1')])
 def test_gpus_that_are_not_there_are_refused(n, argument, machine):
-    from types import SimpleNamespace
-
-    from bocb_mm.search.cli import _slots
+    from bocb_mm.search.engine import engine_here
 
     machine(n)
     with pytest.raises(UserError, match=f'--gpus {argument}: torch sees {n} GPUs here.*--jobs N'):
-        _slots(SimpleNamespace(gpus=argument, jobs=None))
+        engine_here(argument.split(','))
 
 
 @pytest.mark.parametrize(('bf16', 'expected'), [(True, 'bfloat16'), (False, 'float16')])

@@ -1,10 +1,9 @@
-"""A fork server for workers, studies of stand-in trials, and a real PostgreSQL on loopback."""
+"""Studies of trials without torch, drivers as processes, and what the trials said."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import socket
+import signal
 import subprocess
 import sys
 import time
@@ -13,178 +12,160 @@ from pathlib import Path
 
 import pytest
 
-from tests.fork_server import fork_server
-
 HERE = Path(__file__).resolve().parent
-
-
-class PlainWorker:
-    """A worker in a process that has no torch, with the face of a multiprocessing one."""
-
-    def __init__(self, study):
-        argv = [sys.executable, str(HERE / 'plain.py'), str(study)]
-        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
-        self.pid, self.kill = self.process.pid, self.process.kill
-
-    def is_alive(self):
-        return self.process.poll() is None
-
-    def join(self, timeout=None):
-        self.process.wait(timeout)
-
-    @property
-    def exitcode(self):
-        return self.process.poll()
-
-
-@pytest.fixture
-def plain_worker():
-    """Starts a worker whose trials only say that they ran."""
-    started = []
-
-    def start(study):
-        started.append(PlainWorker(study))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.join()
-
-
-@pytest.fixture(scope='session')
-def workers():
-    """Starts workers of tiny trainings, in milliseconds: ``workers(study, slots=1)``."""
-    started = []
-    with fork_server(HERE / 'stand_in.py', 'BOCB_WARM_STAND_IN') as (context, stand_in):
-
-        def start(study, slots=1):
-            process = context.Process(target=stand_in.work, args=(str(study), slots))
-            process.start()
-            started.append(process)
-            return process
-
-        yield start
-        for process in started:
-            process.kill()
+sys.path.insert(0, str(HERE))  # where trainings find their functions: processes import `plain`
+import plain  # noqa: E402
 
 
 @pytest.fixture
 def make_study(tmp_path):
-    """Creates a study of one pair with a row of rates; returns its STUDY argument."""
+    """Creates a study of one pair with a row of rates."""
 
-    def make(rates, seeds=(0,), study=None, **settings):
-        from bocb_mm.search.place import parse
-        from bocb_mm.search.plan import Grid, Plan
-        from bocb_mm.search.storage import Store
+    def make(rates, seeds=(0,), folder='study', **settings):
+        from bocb_mm.search.plan import Cell, Plan
+        from bocb_mm.search.study import Study
 
-        study = study or str(tmp_path / 'study.db')
-        grid = Grid('net.py', 'SGD', tuple(rates), (0.0,))
-        settings = {'work_dir': str(tmp_path / 'runs'), 'heartbeat': 1.0, **settings}
-        plan = Plan((grid,), tuple(seeds), **settings)
-        Path(plan.work_dir).mkdir(exist_ok=True)
-        store = Store(parse(study), create=True)
-        store.add(list(plan.cells()), plan)
-        store.save_plan(plan)
-        return study
+        cells = tuple(Cell('net.py', 'SGD', float(lr), 0.0, s) for s in seeds for lr in rates)
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        plan = Plan(cells, **settings)
+        plan.save(place)
+        return Study(place, plan)
 
     return make
 
 
 @pytest.fixture
-def rows_of():
-    def read(study):
-        from bocb_mm.search.place import parse
-        from bocb_mm.search.storage import Store
+def drive():
+    """Starts a driver's process: ``drive(study, 'counting', jobs=2)``."""
+    started = []
 
-        return Store(parse(study)).rows()
+    def start(study, train='counting', jobs=2, address=''):
+        # pytest may have been started in the background, where SIGINT is ignored.
+        argv = [sys.executable, str(HERE / 'plain.py'), str(study.directory), train, str(jobs)]
+        log = (study.directory.parent / 'driver.log').open('a')
+        process = subprocess.Popen(
+            [*argv, *([address] if address else [])], stdout=log, stderr=log,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+        started.append(process)
+        return process
 
-    return read
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def hold(tmp_path):
+    """Keeps trials at their tenth step until it is released."""
+    file = tmp_path / 'study' / 'hold'
+
+    def take():
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+
+    take()
+    take.release = file.unlink
+    take.again = take
+    return take
 
 
 @pytest.fixture
 def diary(tmp_path):
-    """What trials said: lines ``rate seed what...``, and how often each ran."""
+    """What trials said: lines ``rate seed what...``, and how often each did it."""
 
-    def read():
-        return (tmp_path / 'runs' / 'diary.txt').read_text().splitlines()
+    def read(folder='study'):
+        file = tmp_path / folder / 'diary.txt'
+        return file.read_text().splitlines() if file.exists() else []
 
-    read.runs = lambda: Counter(tuple(line.split()[:2]) for line in read() if line.endswith(' ran'))
-    read.ends = lambda: sorted(line for line in read() if ' ended ' in line)
+    def count(word, folder='study'):
+        return Counter(tuple(line.split()[:2]) for line in read(folder) if line.split()[2] == word)
+
+    read.count = count
     return read
-
-
-class Server:
-    """A PostgreSQL server of its own, started and stopped at will."""
-
-    def __init__(self, programs: Path, folder: Path) -> None:
-        self.programs, self.folder = programs, folder
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            self.port = probe.getsockname()[1]
-        self.url = f'postgresql://bocb@127.0.0.1:{self.port}/postgres'
-        self.become = []
-        if os.geteuid() == 0:  # initdb refuses root
-            import pwd
-
-            user = pwd.getpwnam('nobody')
-            os.chown(folder, user.pw_uid, user.pw_gid)
-            self.become = [
-                'setpriv',
-                f'--reuid={user.pw_uid}',
-                f'--regid={user.pw_gid}',
-                '--clear-groups',
-            ]
-        self._run('initdb', '-D', 'data', '-U', 'bocb', '-A', 'trust', '--no-sync', '-E', 'UTF8')
-
-    def _run(self, program, *argv):
-        done = subprocess.run(
-            [*self.become, str(self.programs / program), *argv], cwd=self.folder,
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f'{program}: {done.stderr[-500:]}')
-
-    def start(self):
-        options = f'-p {self.port} -c listen_addresses=127.0.0.1 -k "" -c fsync=off'
-        self._run('pg_ctl', '-D', 'data', '-w', '-l', 'log', '-o', options, 'start')
-
-    def kill(self):
-        """As if the machine had lost power."""
-        self._run('pg_ctl', '-D', 'data', '-m', 'immediate', '-w', 'stop')
-
-
-@pytest.fixture(scope='session')
-def postgres(tmp_path_factory):
-    """A running server; skips with the reason where there can be none."""
-    found = sorted(Path('/usr/lib/postgresql').glob('*/bin'))
-    on_path = shutil.which('initdb')
-    programs = found[-1] if found else Path(on_path).parent if on_path else None
-    if programs is None:
-        pytest.skip('no PostgreSQL server here (apt-get install postgresql)')
-    # Not below pytest's own folder, which other users may not enter.
-    folder = Path('/tmp') / f'bocb_pg_{os.getpid()}'
-    folder.mkdir(mode=0o755)
-    try:
-        try:
-            server = Server(programs, folder)
-            server.start()
-        except (RuntimeError, OSError, KeyError) as error:
-            pytest.skip(f'PostgreSQL does not start here: {error}')
-        yield server
-        server.kill()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
 def wait_for():
-    """Waits until something is so."""
+    """Waits until something is so, and returns it."""
 
-    def wait(so, seconds=240):  # a busy machine
+    def wait(so, seconds=180, why=lambda: ''):  # a busy machine
         until = time.monotonic() + seconds
-        while not so():
-            assert time.monotonic() < until, 'it never came to that'
+        while not (found := so()):
+            assert time.monotonic() < until, f'it never came to that: {why()}'
             time.sleep(0.02)
+        return found
 
     return wait
+
+
+def owner(study, cell):
+    """Process of a trial that trains, by the lock of its directory; 0 where there is none."""
+    from bocb_mm.runs import lock
+
+    directory = study.directory_of(cell)
+    try:
+        words = (directory / lock.FILE_NAME).read_text().split()
+    except OSError:
+        return 0
+    return int(words[1]) if len(words) > 1 and lock.is_held(directory) else 0
+
+
+def descendants(pid):
+    """Processes below one, each with its name and command."""
+    found, todo = {}, [pid]
+    while todo:
+        for task in Path(f'/proc/{todo.pop()}/task').glob('*/children'):
+            try:
+                children = task.read_text().split()
+            except OSError:
+                continue
+            for child in children:
+                try:
+                    command = (
+                        Path(f'/proc/{child}/cmdline').read_bytes().replace(b'\0', b' ').decode()
+                    )
+                    name = Path(f'/proc/{child}/comm').read_text().strip()
+                except OSError:
+                    continue
+                found[int(child)] = (name, command)
+                todo.append(int(child))
+    return found
+
+
+@pytest.fixture
+def undisturbed():
+    """Asserts that a study's table is that of a study that nobody disturbed."""
+
+    def check(study, diary=None):
+        rows = study.rows()
+        assert {row.cell: (row.column, row.value) for row in rows} == {
+            row.cell: ('done', plain.result(row.cell.lr)) for row in rows
+        }, [row for row in rows if row.column != 'done']
+        if diary is not None:
+            lines = diary()
+            for row in rows:
+                mine = [
+                    w.split() for w in lines if w.startswith(f'{row.cell.lr:g} {row.cell.seed} ')
+                ]
+                # Each attempt goes on where one before it has saved, and one of them ends.
+                assert [w[2] for w in mine].count('ended') == 1, mine
+
+    return check
+
+
+def alive(pid):
+    """Whether a process lives."""
+    try:
+        state = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
+    except OSError:
+        return False
+    return state not in 'ZX'
+
+
+@pytest.fixture(scope='session', autouse=True)
+def no_usage_statistics():
+    os.environ['RAY_USAGE_STATS_ENABLED'] = '0'

@@ -1,171 +1,255 @@
-"""Whatever happens to workers, trainings and database: at the end the table is that of a quiet study.
+"""Whatever happens to drivers, Ray and trials: at the end the table is that of a quiet study.
 
-The trainings are real, and tiny: 18 iterations with all the hooks of a search. Their final weights
-are compared, to the last bit.
+All processes are real. The trials count instead of computing: a step left out or done twice shows
+in the result.
 """
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
+from contextlib import suppress
 
 import pytest
 
-RATES = (0.01, 0.02, 0.05)
+from tests.search.conftest import alive, descendants, owner
+
+RATES = (1, 2, 3, 4)
+AGENTS = ('DashboardA', 'RuntimeEnv')  # names have fifteen characters
 
 
-def table(rows):
-    return [(r['cell'], r['value'], r['outcome']) for r in rows]
+def first_trials(study, wait_for, driver, n=2):
+    """Processes of n trials that are held at their tenth step."""
+
+    def training():
+        assert driver.poll() is None, (study.directory.parent / 'driver.log').read_text()[-3000:]
+        found = [
+            owner(study, cell) for cell in study.plan.cells if '"step": 10,' in saved(study, cell)
+        ]
+        found = [pid for pid in found if pid]
+        return found if len(found) >= n else None
+
+    return wait_for(training)
 
 
-@pytest.fixture(scope='module')
-def quiet(workers, tmp_path_factory):
-    """Table and final weights of a study that nobody disturbs, by what is to go wrong in it."""
-    from bocb_mm.search.place import parse
-    from bocb_mm.search.plan import Grid, Plan
-    from bocb_mm.search.storage import Store
-
-    folder = tmp_path_factory.mktemp('quiet')
-    plan = Plan((Grid('net.py', 'SGD', RATES, (0.0,)),), work_dir=str(folder / 'runs'))
-    (folder / 'runs').mkdir()
-    store = Store(parse(str(folder / 'study.db')), create=True)
-    store.add(list(plan.cells()), plan)
-    store.save_plan(plan)
-    process = workers(folder / 'study.db')
-    process.join(240)
-    assert process.exitcode == 0
-    lines = (folder / 'runs' / 'diary.txt').read_text().splitlines()
-    rows = table(store.rows())
-    assert [outcome for *_, outcome in rows] == ['completed'] * 3
-    return rows, sorted(line for line in lines if ' ended ' in line)
+def saved(study, cell):
+    try:
+        return (study.directory_of(cell) / 'count.json').read_text()
+    except OSError:
+        return ''
 
 
-def finish(workers, study, **options):
-    process = workers(study, **options)
-    process.join(240)
-    assert process.exitcode == 0
+def named(driver, word):
+    """Processes below a driver whose name or command has a word in it."""
+    return [pid for pid, told in descendants(driver.pid).items() if any(word in t for t in told)]
 
 
-def training(folder):
-    """Number of trials that have saved a checkpoint."""
-    return len({path.parent for path in (folder / 'runs').rglob('iter_*.pth')})
+def finish(driver, study, status=0, seconds=240):
+    assert driver.wait(seconds) == status, (study.directory.parent / 'driver.log').read_text()[
+        -3000:
+    ]
 
 
-def same_as(quiet, rows, diary):
-    assert table(rows) == quiet[0]
-    assert sorted(set(diary.ends())) == quiet[1]
+def test_trial_server_and_worker_killed(drive, make_study, hold, diary, wait_for, undisturbed):
+    study = make_study(RATES, retries=5)
+    driver = drive(study)
+    trial, other = first_trials(study, wait_for, driver)
+    os.kill(trial, signal.SIGKILL)
+    server = wait_for(lambda: named(driver, 'multiprocessing.forkserver'))[0]
+    wait_for(lambda: not alive(trial))
+    os.kill(server, signal.SIGKILL)
+    wait_for(lambda: not alive(server))
+    worker = wait_for(lambda: named(driver, 'ray::_placed'))[0]
+    under = [pid for pid in descendants(worker)]
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: not alive(worker))
+    hold.release()
+    finish(driver, study)
+    undisturbed(study, diary)
+    assert sum(diary.count('starts').values()) > len(RATES)
+    assert sum(diary.count('interrupted').values()) >= 1, 'a trial without its server saved'
+    wait_for(lambda: not any(alive(pid) for pid in [trial, other, server, worker, *under]))
 
 
-def test_a_worker_killed_between_epochs(
-    workers, make_study, rows_of, diary, quiet, wait_for, tmp_path
-):
-    study = make_study(RATES, cfg_options={'seconds': 0.1})
-    worker = workers(study, slots=2)
-    wait_for(lambda: training(tmp_path) == 2)
-    worker.kill()
-    worker.join()
-    finish(workers, study)
-    same_as(quiet, rows_of(study), diary)
-    assert sorted(diary.runs().values()) == [1, 2, 2]  # the two under way went on, once
-
-
-@pytest.mark.parametrize('fault', ['kill_in_save', 'kill_all'])
-def test_worker_and_training_killed_at_once(fault, workers, make_study, rows_of, diary, quiet):
-    study = make_study(RATES, cfg_options={fault: 0.02})
-    worker = workers(study)
-    worker.join(240)
-    assert worker.exitcode == -signal.SIGKILL
-    finish(workers, study)
-    same_as(quiet, rows_of(study), diary)
-    assert diary.runs()['0.02', '0'] == 2
-
-
-def test_another_worker_takes_over_from_one_that_is_killed(
-    workers, make_study, rows_of, diary, quiet, wait_for, tmp_path
-):
-    study = make_study(RATES, cfg_options={'seconds': 0.1})
-    both = [workers(study) for _ in range(2)]
-    wait_for(lambda: training(tmp_path) == 2)
-    both[0].kill()
-    both[1].join(240)
-    assert both[1].exitcode == 0
-    same_as(quiet, rows_of(study), diary)
-
-
-def test_all_workers_killed(workers, make_study, rows_of, diary, quiet, wait_for, tmp_path):
-    study = make_study(RATES, cfg_options={'seconds': 0.1})
-    all_ = [workers(study) for _ in range(3)]
-    wait_for(lambda: training(tmp_path) == 3)
-    for worker in all_:
-        worker.kill()
-    for worker in all_:
-        worker.join()
-    finish(workers, study)
-    same_as(quiet, rows_of(study), diary)
-
-
-def test_a_truncated_checkpoint(workers, make_study, rows_of, diary, quiet, tmp_path):
-    study = make_study(RATES, cfg_options={'kill_all': 0.02})
-    worker = workers(study)
-    worker.join(240)
-    last = tmp_path / 'runs' / 'net' / 'SGD' / 'lr0.02_wd0_seed0' / 'iter_8.pth'
-    last.write_bytes(last.read_bytes()[:1000])
-    finish(workers, study)
-    same_as(quiet, rows_of(study), diary)
-
-
-def test_sigterm_inside_a_training_step(workers, make_study, rows_of, diary, quiet):
-    study = make_study(RATES, cfg_options={'term': 0.02})
-    finish(workers, study)
-    same_as(quiet, rows_of(study), diary)
-    assert diary.runs()['0.02', '0'] == 2
-
-
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_to_the_worker_leaves_its_trials_resumable(
-    number, workers, make_study, rows_of, diary, quiet, wait_for, tmp_path
-):
-    study = make_study(RATES, cfg_options={'seconds': 0.1}, retries=0)
-    worker = workers(study, slots=2)
-    wait_for(lambda: training(tmp_path) == 2)
-    os.kill(worker.pid, number)
-    worker.join(240)
-    assert worker.exitcode == 75
-    assert {r['state'].name for r in rows_of(study)} == {'WAITING'}
-    assert len(list((tmp_path / 'runs').rglob('iter_*.pth'))) > 2  # what the signal saved
-    finish(workers, study, slots=2)
-    same_as(quiet, rows_of(study), diary)
-
-
-def test_nan_at_a_step_is_a_result_and_not_tried_again(workers, make_study, rows_of, diary, quiet):
-    study = make_study(RATES, cfg_options={'nan': 0.02})
-    finish(workers, study)
-    found = table(rows_of(study))
-    assert [found[0], found[2]] == [quiet[0][0], quiet[0][2]]
-    assert found[1][1:] == (-float('inf'), 'diverged')
-    assert diary.runs()['0.02', '0'] == 1
-
-
-def test_two_workers_on_one_study(workers, make_study, rows_of, diary, quiet):
+@pytest.mark.parametrize('victim', ['raylet', 'gcs_server'])
+def test_a_part_of_ray_killed(victim, drive, make_study, hold, diary, wait_for, undisturbed):
     study = make_study(RATES)
-    both = [workers(study) for _ in range(2)]
-    for worker in both:
-        worker.join(240)
-    assert [worker.exitcode for worker in both] == [0, 0]
-    same_as(quiet, rows_of(study), diary)
-    assert set(diary.runs().values()) == {1}
+    driver = drive(study)
+    trials = first_trials(study, wait_for, driver)
+    (pid,) = named(driver, victim)[:1]
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not any(alive(p) for p in trials))
+    assert set(diary.count('interrupted').values()) == {1}, 'they saved before they ended'
+    hold.release()
+    finish(driver, study)
+    undisturbed(study, diary)
+    assert (
+        f'{victim} is gone: starting Ray anew'
+        in (study.directory.parent / 'driver.log').read_text()
+    )
 
 
-def test_the_database_server_killed_for_ten_seconds(
-    postgres, workers, make_study, rows_of, diary, quiet, wait_for, tmp_path
-):
-    study = make_study(RATES, study=f'{postgres.url}#outage', cfg_options={'seconds': 0.1})
-    both = [workers(study) for _ in range(2)]
-    wait_for(lambda: training(tmp_path) == 2)
-    postgres.kill()
-    time.sleep(10)
-    postgres.start()
-    for worker in both:
-        worker.join(240)
-    assert [worker.exitcode for worker in both] == [0, 0]
-    same_as(quiet, rows_of(study), diary)
-    assert set(diary.runs().values()) == {1}  # nobody took a trial from a worker that lived
+def test_the_driver_killed(drive, make_study, hold, diary, wait_for, undisturbed):
+    study = make_study(RATES)
+    driver = drive(study)
+    trials = first_trials(study, wait_for, driver)
+    # Ray's own agents take half a minute to notice.
+    below = {p for p, told in descendants(driver.pid).items() if not told[0].endswith(AGENTS)}
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: not any(alive(pid) for pid in [*below, *trials]), why=lambda: str(below))
+    assert set(diary.count('interrupted').values()) == {1}, 'they saved before they ended'
+    hold.release()
+    finish(drive(study), study)
+    undisturbed(study, diary)
+    starts = [line.split()[-1] for line in diary() if ' starts ' in line]
+    assert sum(start != '0' for start in starts) == 2, 'they went on from where they had saved'
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_driver(number, drive, make_study, hold, diary, wait_for, undisturbed):
+    study = make_study(RATES, retries=0)
+    driver = drive(study)
+    trials = first_trials(study, wait_for, driver)
+    driver.send_signal(number)
+    finish(driver, study, status=75)
+    assert not any(alive(pid) for pid in trials), 'it waits until they have saved'
+    assert {row.column for row in study.rows()} == {'waiting'}
+    assert set(diary.count('interrupted').values()) == {1}
+    if number == signal.SIGINT:  # and once more while it ends
+        for file in study.directory.rglob('count.json'):
+            file.unlink()  # so that they come to the tenth step again
+        driver = drive(study)
+        first_trials(study, wait_for, driver)
+        driver.send_signal(number)
+        with suppress(ProcessLookupError):
+            time.sleep(0.3)
+            driver.send_signal(number)
+        finish(driver, study, status=75)
+    hold.release()
+    finish(drive(study), study)
+    undisturbed(study, diary)
+
+
+def test_two_drivers_at_once(drive, make_study, diary, undisturbed):
+    study = make_study(range(1, 9))
+    both = [drive(study) for _ in range(2)]
+    for driver in both:
+        finish(driver, study)
+    undisturbed(study, diary)
+    assert set(diary.count('starts').values()) == {1}
+
+
+def test_records_and_plan_damaged(drive, make_study, diary, wait_for, undisturbed):
+    study = make_study(RATES)
+    finish(drive(study, 'counting'), study)
+    rows = study.rows()
+    for k, cell in enumerate(study.plan.cells[:2]):
+        file = study.directory_of(cell) / 'run.json'
+        file.write_bytes(file.read_bytes()[:100] if k else b'')
+    assert [row.column for row in study.rows()] == ['waiting', 'waiting', 'done', 'done']
+    plan = study.directory / 'plan.json'
+    whole = plan.read_bytes()
+    plan.write_bytes(whole[: len(whole) // 2])
+    driver = drive(study)
+    assert driver.wait(120) != 0
+    log = (study.directory.parent / 'driver.log').read_text()
+    assert 'cannot be read' in log and 'put the file back' in log
+    plan.write_bytes(whole)
+    finish(drive(study), study)
+    assert study.rows() == rows or [r.value for r in study.rows()] == [r.value for r in rows]
+
+
+def small_disk(folder):
+    """A file system of one megabyte, or a skip with the reason."""
+    folder.mkdir()
+    done = subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'none', str(folder)],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        pytest.skip(f'no file system can be mounted here: {done.stderr.strip()}')
+
+
+def test_a_full_disk(drive, make_study, wait_for, undisturbed, tmp_path):
+    small_disk(tmp_path / 'study')
+    try:
+        study = make_study(RATES, retries=100)
+        (study.directory / 'hold').touch()
+        driver = drive(study)
+        first_trials(study, wait_for, driver)
+        filler = study.directory / 'filler'
+        with suppress(OSError), filler.open('wb', buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        (study.directory / 'hold').unlink()
+        log = study.directory.parent / 'driver.log'
+        wait_for(lambda: "outcome='machine'" in log.read_text())
+        assert driver.poll() is None
+        filler.unlink()
+        finish(driver, study)
+        undisturbed(study)
+    finally:
+        subprocess.run(['umount', '-l', str(tmp_path / 'study')], check=True)
+
+
+class Node:
+    """A Ray node of its own, in a network namespace where that is permitted."""
+
+    def __init__(self, folder, *argv):
+        self.log = (folder / 'node.log').open('a')
+        environment = {**os.environ, 'RAY_DISABLE_IMPORT_WARNING': '1'}
+        ray = [sys.executable, '-m', 'ray.scripts.scripts', 'start', '--block', *argv]
+        self.process = subprocess.Popen(
+            [*ray, '--num-cpus=1', '--object-store-memory=80000000', '--disable-usage-stats'],
+            stdout=self.log, stderr=self.log, env=environment, start_new_session=True,
+        )  # fmt: skip
+
+    def raylet(self):
+        return [p for p, told in descendants(self.process.pid).items() if told[0] == 'raylet']
+
+    def stop(self):
+        below = [self.process.pid, *descendants(self.process.pid)]
+        for pid in below:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
+
+
+def test_a_node_lost(drive, make_study, hold, diary, wait_for, undisturbed, tmp_path, monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    for name, value in {
+        'RAY_health_check_period_ms': '500',
+        'RAY_health_check_failure_threshold': '6',
+        'RAY_AUTH_MODE': 'token',
+        'RAY_AUTH_TOKEN': 'a' * 64,
+    }.items():
+        monkeypatch.setenv(name, value)
+    nodes = []
+    try:
+        address = f'127.0.0.1:{port}'
+        host = '--node-ip-address=127.0.0.1'
+        nodes.append(Node(tmp_path, '--head', host, f'--port={port}', '--include-dashboard=false'))
+        wait_for(nodes[0].raylet)
+        nodes.append(Node(tmp_path, f'--address={address}', '--node-ip-address=127.0.0.2'))
+        wait_for(nodes[1].raylet)
+        study = make_study(RATES)
+        driver = drive(study, address=address)
+        first_trials(study, wait_for, driver)
+        below = descendants(nodes[1].process.pid)
+        assert any('ray::_placed' in word for told in below.values() for word in told)
+        nodes[1].stop()
+        hold.release()
+        finish(driver, study)
+        undisturbed(study, diary)
+        outcomes = (study.directory.parent / 'driver.log').read_text()
+        assert "outcome='lost'" in outcomes
+    finally:
+        for node in reversed(nodes):
+            node.stop()

@@ -1,18 +1,15 @@
 import errno
 import re
-from pathlib import Path
 
 import pytest
 
 from bocb_mm.errors import UserError
 from bocb_mm.runs import exit_codes
-from bocb_mm.search.halving import falls_behind
-from bocb_mm.search.machine import is_dead, worker_name
-from bocb_mm.search.outcomes import OUTCOMES, of_error, of_exit
+from bocb_mm.search.outcomes import OUTCOMES, SERVER_GONE, of_error, of_exit
 
 
 def chained(outer, inner):
-    """``outer`` raised while ``inner`` was handled, as saving.py and the hooks do."""
+    """``outer`` raised while ``inner`` was handled, as saving and the hooks do."""
     try:
         try:
             raise inner
@@ -34,7 +31,29 @@ ERRORS = [
     (chained(UserError('a.py: no such file'), FileNotFoundError(2, 'gone')), 'config error'),
     (RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.'), 'machine'),
     (RuntimeError('CUDA error: uncorrectable ECC error encountered'), 'machine'),
+    # A node with a bad GPU, in the words of torch and CUDA.
+    (RuntimeError('No CUDA GPUs are available'), 'machine'),
+    (RuntimeError('CUDA error: no CUDA-capable device is detected'), 'machine'),
+    (RuntimeError('CUDA error: all CUDA-capable devices are busy or unavailable'), 'machine'),
+    (RuntimeError('CUDA error: CUDA-capable device(s) is/are busy or unavailable'), 'machine'),
+    (RuntimeError('CUDA error: initialization error'), 'machine'),
+    (RuntimeError('CUDA driver initialization failed, you might not have a CUDA gpu.'), 'machine'),
+    (
+        RuntimeError(
+            'Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before '
+            'calling NumCudaDevices() that might have already set an error? Error 802: system not '
+            'yet initialized'
+        ),
+        'machine',
+    ),
+    (RuntimeError('CUDA error: unknown error'), 'machine'),
+    (RuntimeError('CUDA error: GPU is lost'), 'machine'),
+    (
+        RuntimeError('CUDA error: uncorrectable NVLink error detected during the execution'),
+        'machine',
+    ),
     (RuntimeError('CUDA error: device-side assert triggered'), 'error'),
+    (RuntimeError('CUDA error: an illegal memory access was encountered'), 'error'),
     (RuntimeError('mat1 and mat2 shapes cannot be multiplied'), 'error'),
     (KeyError('x'), 'error'),
     (FileNotFoundError(2, 'gone'), 'error'),
@@ -55,6 +74,8 @@ def test_what_an_exit_status_means():
         exit_codes.INTERRUPTED: 'interrupted',
         -9: 'killed',
         -15: 'killed',
+        128 + 9: 'killed',  # torchrun says so of one of several processes
+        SERVER_GONE: 'killed',
         113: 'error',
     }
     assert {status: of_exit(status).name for status in told} == told
@@ -67,39 +88,6 @@ def test_only_failures_of_the_machine_are_tried_again():
 
 
 def test_the_documentation_lists_every_outcome(root):
-    text = (root / 'docs' / 'search.md').read_text(encoding='utf-8')
+    text = (root / 'docs' / 'sweep.md').read_text(encoding='utf-8')
     listed = re.findall(r'^\| `([a-z ]+)` \|', text, re.M)
     assert listed == [o.name for o in OUTCOMES]
-
-
-def test_a_worker_of_this_machine_is_known_to_be_dead(tmp_path):
-    import subprocess
-    import sys
-
-    mine = worker_name()
-    assert not is_dead(mine)
-    host, pid, _, machine = mine.split(':')
-    assert is_dead(f'{host}:{pid}:1:{machine}'), 'another process had this number'
-    assert not is_dead(f'{host}:{pid}:1:other-machine')
-    assert not is_dead('') and not is_dead('nonsense')
-    code = 'from bocb_mm.search.machine import worker_name; print(worker_name())'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
-                          cwd=Path(__file__).parents[2])  # fmt: skip
-    assert is_dead(done.stdout.strip())
-
-
-@pytest.mark.parametrize(
-    ('mine', 'others', 'behind'),
-    [
-        ({1: 5.0}, [], False),
-        ({1: 5.0}, [{1: 6.0}], True),
-        ({1: 6.0}, [{1: 5.0}], False),
-        ({1: 5.0}, [{1: 6.0}, {1: 4.0}, {1: 3.0}, {1: 2.0}, {1: 1.0}], False),  # 2 of 6 go on
-        ({1: 5.0, 2: 5.0}, [{1: 6.0, 2: 6.0}], False),  # no rung here: 1, 3, 9...
-        ({1: 5.0, 2: 5.0, 3: 5.0}, [{1: 9.0}], False),  # nobody else has come so far
-        ({1: 5.0, 2: 5.0, 3: 5.0}, [{4: 1.0, 8: 1.0, 12: 9.0}], True),  # the third evaluation
-        ({}, [{1: 6.0}], False),
-    ],
-)
-def test_halving(mine, others, behind):
-    assert falls_behind(mine, others, 3) is behind

@@ -1,0 +1,78 @@
+"""What a study's configs train, written down in its plan, so that a change is noticed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bocb_mm.config import edit
+from bocb_mm.config.describe import task_of, task_of_rates
+from bocb_mm.config.identity import what_it_trains
+from bocb_mm.errors import UserError
+from bocb_mm.search.plan import Plan
+
+_OF_THE_MACHINE = ('data_root', 'num_workers')  # anywhere in a config
+_MOST_SHOWN = 5
+_TOOLBOXES = {'classification': 'mmpretrain', 'detection': 'mmdet', 'pose': 'mmpose'}
+
+
+def note(config: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a plan says of a config.
+
+    Raises:
+        UserError: The config cannot be read.
+    """
+    cfg = edit.load_config(config, options)
+    return {
+        'task': task_of_rates(cfg),
+        'recipe': edit.recipe_of(cfg),
+        'toolbox': _TOOLBOXES.get(task_of(cfg), 'mmengine'),
+        'trains': json.loads(json.dumps(what_it_trains(cfg), default=_name)),
+    }
+
+
+def _name(value: Any) -> str:
+    """A class or function in a config."""
+    return str(getattr(value, '__name__', type(value).__name__))
+
+
+def check(plan: Plan) -> None:
+    """Refuse a plan whose configs have changed since: its trials would not be comparable.
+
+    Raises:
+        UserError: The config and what is different in it, or that it cannot be read.
+    """
+    for config, before in plan.configs.items():
+        path = plan.path_of(config)
+        now = note(path, plan.options)
+        if now['trains'] != before['trains']:
+            changes = list(_differences(before['trains'], now['trains']))
+            if changes:
+                shown = '; '.join(changes[:_MOST_SHOWN])
+                more = len(changes) - _MOST_SHOWN
+                raise UserError(
+                    f'{path}: has changed since the study was created: {shown}'
+                    + (f'; and {more} more' if more > 0 else '')
+                    + '; change it back, or create another study'
+                )
+
+
+def _differences(before: Any, now: Any, key: str = '') -> Iterator[str]:
+    if key.rpartition('.')[2] in _OF_THE_MACHINE or before == now:
+        return
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in dict.fromkeys([*before, *now]):
+            yield from _differences(
+                before.get(name), now.get(name), f'{key}.{name}' if key else str(name)
+            )
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for k, (one, other) in enumerate(zip(before, now)):
+            yield from _differences(one, other, f'{key}.{k}')
+    else:
+        yield f'{key}: {_short(before)} -> {_short(now)}'
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f'{text[:57]}...'

@@ -1,0 +1,162 @@
+"""A study: a directory with a plan and the runs that it leads to."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bocb_mm.errors import UserError
+from bocb_mm.runs import lock
+from bocb_mm.search.plan import PLAN_FILE, Cell, Plan
+from bocb_mm.search.state import ATTEMPTS_FILE, Row, look
+
+_PLAN_LOCK = '.plan.lock'
+
+
+class Study:
+    """A study on the disk.
+
+    Args:
+        directory: Where it is.
+        plan: Its plan.
+
+    Example:
+        >>> study = Study.create('work_dirs/s', [Cell('net.py', 'SGD', 0.1, 0.0)])  # doctest: +SKIP
+        >>> [row.column for row in study.rows()]  # doctest: +SKIP
+        ['waiting']
+    """
+
+    def __init__(self, directory: Path, plan: Plan) -> None:
+        self.directory, self.plan = directory, plan
+        self._read = self._written()
+
+    @classmethod
+    def create(
+        cls, directory: str | os.PathLike[str], cells: Iterable[Cell], **settings: Any
+    ) -> Study:
+        """Write a plan down.
+
+        Args:
+            directory: Where; it is made.
+            cells: The trials.
+            settings: Fields of :class:`bocb_mm.search.plan.Plan`.
+
+        Raises:
+            UserError: There is a study, the directory cannot be written, or a config cannot be
+                read.
+        """
+        place = Path(os.path.abspath(directory))
+        if (place / PLAN_FILE).exists():
+            raise UserError(
+                f'{directory}: exists already; extend it with best --extend, or take another name'
+            )
+        given = {'folder': str(Path.cwd()), **settings}
+        plan = _with_notes(Plan((), **given).with_cells(cells))
+        with _locked(place):
+            plan.save(place)
+        return cls(place, plan)
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str]) -> Study:
+        """Read a study.
+
+        Raises:
+            UserError: There is none, or none that can be read.
+        """
+        place = Path(os.path.abspath(directory))
+        if Path(directory).is_file():
+            raise UserError(
+                f'{directory}: a study is a directory; a database of an earlier version becomes '
+                f'one by bocb sweep import DIRECTORY {directory}'
+            )
+        return cls(place, Plan.load(place))
+
+    def add(self, cells: Iterable[Cell]) -> int:
+        """Add trials; drivers that work on the study notice. Returns how many are new.
+
+        Raises:
+            UserError: As :meth:`create`.
+        """
+        with _locked(self.directory):
+            before = Plan.load(self.directory)
+            plan = _with_notes(before.with_cells(cells))
+            if plan != before:
+                plan.save(self.directory)
+        self.plan, self._read = plan, self._written()
+        return len(plan.cells) - len(before.cells)
+
+    def change(self, **settings: Any) -> None:
+        """Change fields of the plan."""
+        with _locked(self.directory):
+            plan = dataclasses.replace(Plan.load(self.directory), **settings)
+            plan.save(self.directory)
+        self.plan, self._read = plan, self._written()
+
+    def reload(self) -> bool:
+        """Read the plan again if it has been written since; whether it was."""
+        written = self._written()
+        if written == self._read or written is None:
+            return False
+        self.plan, self._read = Plan.load(self.directory), written
+        return True
+
+    def directory_of(self, cell: Cell) -> Path:
+        """Where a trial trains."""
+        return cell.directory(self.runs)
+
+    @property
+    def runs(self) -> Path:
+        """The directory of the run directories."""
+        return Path(self.plan.folder, self.plan.work_dir) if self.plan.work_dir else self.directory
+
+    def row(self, cell: Cell) -> Row:
+        """What has become of a trial."""
+        return look(cell, self.directory_of(cell), self.plan.retries)
+
+    def rows(self) -> list[Row]:
+        """What has become of every trial."""
+        return [self.row(cell) for cell in self.plan.cells]
+
+    def try_again(self) -> None:
+        """Forget the attempts of trials that failed."""
+        for row in self.rows():
+            if row.column == 'failed':
+                (self.directory_of(row.cell) / ATTEMPTS_FILE).unlink(missing_ok=True)
+
+    def _written(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.directory / PLAN_FILE)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino
+
+
+def _with_notes(plan: Plan) -> Plan:
+    """With a note of each config that has none yet."""
+    new = [c for c in dict.fromkeys(cell.config for cell in plan.cells) if c not in plan.configs]
+    if not new:
+        return plan
+    from bocb_mm.search.configs import note
+
+    notes: Mapping[str, Any] = {c: note(plan.path_of(c), plan.options) for c in new}
+    return dataclasses.replace(plan, configs={**plan.configs, **notes})
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Change a plan alone."""
+    while True:
+        try:
+            lock.acquire(directory, _PLAN_LOCK)
+            break
+        except lock.DirectoryInUse:
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lock.release(directory, _PLAN_LOCK)
