@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import io
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -154,12 +155,17 @@ def commands_page() -> str:
     """What each sub-command says of itself."""
     parts = ['# Commands', f'```text\n{cli.usage()}\n```']
     for name, (module, _) in cli.commands().items():
-        parts += [f'## bocb {name}', f'```text\n{_help(name, module)}\n```']
+        shown = _help(name, module)
+        parts += [f'## bocb {name}', f'```text\n{shown}\n```']
+        found = re.search(r'\{([a-z,-]+)\}\s+\.\.\.', shown)  # it has sub-commands of its own
+        for sub in found[1].split(',') if found else ():
+            text = _help(name, module, sub)
+            parts += [f'### bocb {name} {sub}', f'```text\n{text}\n```']
     return '\n\n'.join(parts)
 
 
-def _help(name: str, module: str) -> str:
-    """What ``bocb NAME --help`` prints, 80 columns wide, and its own sub-commands' help."""
+def _help(name: str, module: str, *sub: str) -> str:
+    """What ``bocb NAME [SUB] --help`` prints, 80 columns wide."""
     shown = io.StringIO()
     with (
         mock.patch.dict('os.environ', COLUMNS='80'),
@@ -167,7 +173,7 @@ def _help(name: str, module: str) -> str:
         contextlib.redirect_stdout(shown),
         contextlib.suppress(SystemExit),
     ):
-        importlib.import_module(module).main(['--help'])
+        importlib.import_module(module).main([*sub, '--help'])
     return shown.getvalue().rstrip()
 
 
