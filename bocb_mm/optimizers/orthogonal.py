@@ -25,15 +25,20 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 SMALLEST_NORM = 1e-7
 
 
-def newton_schulz(x: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
-    """Orthogonalise a stack (batch, m, n) with m <= n; the result has dtype ``dtype``."""
-    norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
-    x = (x / norm.clamp(min=SMALLEST_NORM)).to(dtype)
+def newton_schulz(x: Tensor, steps: int) -> Tensor:
+    """Orthogonalise a stack (batch, m, n) with m <= n, which is overwritten."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=wide)
+    x.div_(norm.clamp_(min=SMALLEST_NORM))
     a, b, c = COEFFICIENTS
+    # the same memory in each iteration: fresh pages take longer than small products
+    after, gram = torch.empty_like(x), x.new_empty(*x.shape[:2], x.shape[1])
+    polynomial = torch.empty_like(gram)
     for _ in range(steps):
-        gram = torch.bmm(x, x.mT)
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        x = torch.baddbmm(x, polynomial, x, beta=a)
+        torch.bmm(x, x.mT, out=gram)
+        torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
+        torch.baddbmm(x, polynomial, x, beta=a, out=after)
+        x, after = after, x
     return x
 
 
@@ -53,8 +58,9 @@ def orthogonalise_(updates: Tensors, split: int, steps: int) -> None:
             flat = part.mT if part.shape[0] > part.shape[1] else part
             stacks.setdefault(tuple(flat.shape), []).append(flat)
     dtype = dtype_of_products(updates[0].device.type, updates[0].dtype)
-    for parts in stacks.values():
-        x = newton_schulz(torch.stack(parts), steps, dtype)
+    for shape, parts in stacks.items():
+        stack = parts[0].new_empty((len(parts), *shape), dtype=dtype)
+        x = newton_schulz(torch.stack(parts, out=stack), steps)
         torch._foreach_copy_(parts, list(x.unbind()))
 
 
@@ -84,6 +90,9 @@ def dtype_of_products(device: str, dtype: torch.dtype) -> torch.dtype:
 
 @functools.cache
 def _multiplies_in_bfloat16(device: str) -> bool:
+    if device == 'cpu':  # torch < 2.10 does not tell
+        has = getattr(torch.cpu, 'get_capabilities', dict)()
+        return bool(has.get('avx512_bf16') or has.get('amx_bf16') or has.get('bf16'))
     if device != 'cuda' or not torch.cuda.is_available():
         return False
     return torch.cuda.is_bf16_supported(including_emulation=False)

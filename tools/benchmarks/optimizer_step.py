@@ -77,6 +77,9 @@ OTHER = {
 }
 
 
+MUONS = ('Muon', 'NorMuon')
+
+
 class Kernels(TorchDispatchMode):
     """Counts operations on more than one element, without those that make a view only."""
 
@@ -125,6 +128,8 @@ def contestants(name: str) -> dict[str, Callable[[Any], torch.optim.Optimizer]]:
         return lambda params: optimizers.build_optimizer(name, params, **SETTINGS, **how)
 
     found = {'ours': ours(), 'ours foreach': ours(foreach=True)}
+    if name in MUONS:
+        return found | muons(name)
     if name in TORCH:
         key, more = TORCH[name]
         cls = getattr(torch.optim, key)
@@ -148,6 +153,49 @@ def contestants(name: str) -> dict[str, Callable[[Any], torch.optim.Optimizer]]:
             p, **SETTINGS, **{**other_more, 'foreach': False}
         )
     return found
+
+
+def muons(name: str) -> dict[str, Callable[[Any], Any]]:
+    """The libraries' relatives of a matrix optimizer; AdamW has what is no matrix, as in ours."""
+    from pytorch_optimizer import load_optimizer
+    from timm.optim.muon import Muon
+
+    def halves(params: Any, **rest: Any) -> list[dict[str, Any]]:
+        matrices = [p for p in params if p.dim() > 1]
+        return [
+            {'params': matrices, 'use_muon': True, **SETTINGS},
+            {'params': [p for p in params if p.dim() < 2], **SETTINGS, **rest},
+        ]
+
+    other = load_optimizer(name.lower())
+    found: dict[str, Callable[[Any], Any]] = {
+        'pytorch_optimizer': lambda p: other(halves(p, use_muon=False)),
+        'pytorch_optimizer loop': lambda p: other(halves(p, use_muon=False), foreach=False),
+    }
+    if name == 'Muon':
+        found['torch loop'] = TorchMuon
+        found['timm'] = lambda p: Muon(halves(p, use_fallback=True), ns_coefficients='original')
+    return found
+
+
+class TorchMuon:
+    """torch's Muon on matrices, which a kernel has to be seen as, and its fused AdamW."""
+
+    def __init__(self, params: Any) -> None:
+        views = []
+        for p in (p for p in params if p.dim() > 1):
+            views.append(torch.nn.Parameter(p.detach().flatten(1)))
+            views[-1].grad = p.grad.flatten(1)
+        rest = [p for p in params if p.dim() < 2]
+        self.halves = [
+            torch.optim.Muon(views, **SETTINGS),
+            torch.optim.AdamW(rest, fused=True, **SETTINGS),
+        ]
+
+    def step(self) -> None:
+        """A step of both."""
+        for half in self.halves:
+            half.step()
 
 
 def milliseconds(steps: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
