@@ -20,6 +20,7 @@ form: Gram Newton-Schulz, dao-lab.ai/blog/2026/gram-newton-schulz.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ def dtype_of_products(device: str, dtype: torch.dtype) -> torch.dtype:
 @functools.cache
 def _multiplies_in_bfloat16(device: str) -> bool:
     if device == 'cpu':  # torch < 2.10 does not tell
-        has = getattr(torch.cpu, 'get_capabilities', dict)()
+        has: dict[str, Any] = getattr(torch.cpu, 'get_capabilities', dict)()
         return bool(has.get('avx512_bf16') or has.get('amx_bf16') or has.get('bf16'))
     if device != 'cuda' or not torch.cuda.is_available():
         return False
