@@ -18,6 +18,7 @@ COMMANDS = {
     'dist': ('bocb_mm.cli.dist', 'train on several GPUs or CPU processes of a node'),
     'slurm': ('bocb_mm.cli.slurm', 'train under Slurm'),
     'sweep': ('bocb_mm.cli.sweep', 'search learning rate x weight decay'),
+    'slurm-sweep': ('bocb_mm.cli.slurm_sweep', 'work on a search under Slurm'),
     'probe': ('bocb_mm.cli.probe', 'is a backbone coupled to its optimizer?'),
     'layers': ('bocb_mm.cli.layers', 'measure the layers of checkpoints'),
     'report': ('bocb_mm.report.cli', 'tables, figures and rankings of runs, or of the paper'),

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from bocb_mm import shipped
 
 
-def run_script(name: str, argv: Sequence[str] | None, config_at: int) -> int:
+def run_script(name: str, argv: Sequence[str] | None, config_at: int | None = None) -> int:
     """Run ``tools/<name>`` in place of this process, so that signals reach it.
 
     Args:
         name: The script's file name.
         argv: Its arguments; ``None`` for those of this process.
-        config_at: Which of them is the config, found by name as everywhere.
+        config_at: Which of them is the config, found by name as everywhere; ``None``: none is.
 
     Returns:
         Exit status of the script's help; otherwise it does not return.
@@ -25,7 +25,7 @@ def run_script(name: str, argv: Sequence[str] | None, config_at: int) -> int:
     if not words or words[0] in ('-h', '--help'):
         print(usage(script.read_text(encoding='utf-8')))
         return 0 if words else 2
-    if len(words) > config_at:
+    if config_at is not None and len(words) > config_at:
         words[config_at] = shipped.find_config(words[config_at])
     sys.stdout.flush()
     environment = {**os.environ, 'PYTHON': os.environ.get('PYTHON') or sys.executable}

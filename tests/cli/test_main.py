@@ -46,7 +46,7 @@ def test_without_a_command_it_says_how_to_call_it(capsys):
 def test_every_command_has_help_under_its_own_name(name, capsys):
     status, out, _ = bocb(name, '--help', capsys=capsys)
     assert status == 0
-    assert f'bocb {name}' in out or name in ('dist', 'slurm', 'sweep')
+    assert f'bocb {name}' in out or name in ('dist', 'slurm', 'slurm-sweep', 'sweep')
 
 
 def test_a_mistyped_command_is_one_line(capsys):
