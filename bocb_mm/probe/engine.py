@@ -81,18 +81,14 @@ class StudyTrials:
                 if exists
                 else Study.create(self.folder, list(cells), **self.common)
             )
-        self._study.add(list(cells))
+        # By a study of its own: a driver that is working with the first one looks at the file.
+        Study.open(self.folder).add(list(cells))
 
     def outcomes(self) -> dict[Trial, Outcome]:
         """Read the run directories."""
-        if self._study is None:
-            return {}
-        rows = {r.cell: r for r in self._study.rows()}
-        return {
-            trial: self._outcome(rows[cell])
-            for cell, trial in self._trials.items()
-            if cell in rows and rows[cell].column in ('done', 'diverged', 'failed')
-        }
+        rows = {trial: self._study.row(cell) for cell, trial in self._trials.items()}
+        ended = ('done', 'diverged', 'failed')
+        return {t: self._outcome(row) for t, row in rows.items() if row.column in ended}
 
     def _outcome(self, row: Any) -> Outcome:
         value = {'done': row.value, 'diverged': -math.inf}.get(row.column)
@@ -106,11 +102,13 @@ class StudyTrials:
     def work(self, on_end: Callable[[], None]) -> int:
         """Train with the engine."""
         from bocb_mm.search.driver import Engine, work
+        from bocb_mm.search.study import Study
 
         def progress(found: Any) -> None:
             if found.ended is not None:
                 on_end()
 
+        self._study = Study.open(self.folder)  # with what was added since
         return work(self._study, Engine(**self.engine), on_progress=progress)
 
 

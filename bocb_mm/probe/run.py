@@ -66,7 +66,7 @@ def probe(
         dict(options=dict(target.overrides)),
         dict(options.engine) or dict(jobs=_jobs(options), threads=options.threads),
     )  # fmt: skip
-    status = _work(protocol, trials)
+    status = _work(protocol, trials, say)
     outcomes = trials.outcomes()
     _refuse_hopeless(outcomes, protocol)
     result = _result(target, protocol, seen, outcomes, options.margin, references)
@@ -248,11 +248,16 @@ def _minutes(seconds: float) -> str:
 # -- running ------------------------------------------------------------------------------------
 
 
-def _work(protocol: Protocol, trials: Trials) -> int:
+def _work(protocol: Protocol, trials: Trials, say: Callable[[str], None]) -> int:
     """Train what the plan asks for until it asks for no more."""
+    known: set[Trial] = set()
 
     def results() -> dict[Trial, float]:
-        return {t: o.value for t, o in trials.outcomes().items()}
+        found = trials.outcomes()
+        for trial in sorted(found.keys() - known):
+            say(_line(protocol, trial, found[trial], len(known) + 1))
+            known.add(trial)
+        return {t: o.value for t, o in found.items()}
 
     def more() -> None:
         trials.add(next_trials(protocol, results()))
@@ -265,6 +270,17 @@ def _work(protocol: Protocol, trials: Trials) -> int:
         if status != exit_codes.COMPLETED or _hopeless(trials.outcomes(), protocol):
             return status
     return exit_codes.COMPLETED
+
+
+def _line(protocol: Protocol, trial: Trial, outcome: Outcome, n: int) -> str:
+    """One run in a line, as a terminal shows it."""
+    value = f'{outcome.value:.4g}' if math.isfinite(outcome.value) else outcome.kind
+    length = f' x {trial.length:g}' if trial.length != protocol.lengths[0] else ''
+    spent = '' if outcome.seconds is None else f', {outcome.seconds:.0f} s'
+    return (
+        f'{n} of {max(n, protocol.least_runs)}: {trial.optimizer} {protocol.rate(trial):g} seed '
+        f'{trial.seed}{length}: {value}{spent}'
+    )
 
 
 def _hopeless(outcomes: Mapping[Trial, Outcome], protocol: Protocol) -> list[Outcome]:

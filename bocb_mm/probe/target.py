@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,8 @@ class Target:
             options['default_hooks.layer_metrics'] = dict(_MEASURE)
         return dict(
             config=config, optimizer=trial.optimizer, lr=protocol.rate(trial),
-            weight_decay=protocol.starts[trial.optimizer][1], seed=trial.seed, options=options,
+            weight_decay=protocol.starts[trial.optimizer][1], seed=trial.seed,
+            options=json.loads(json.dumps(options)),  # as the plan on the disk will have them
             pretrained=self.pretrained,
         )  # fmt: skip
 
@@ -163,7 +165,7 @@ def _of_images(options: Options) -> Target:
     data = (images.identity, iterations, options.batch, embedded)
     arrange = functools.partial(
         networks.config_text, network, model, images, iterations=iterations,
-        batch=options.batch, flip=not embedded, name=name, imports=options.imports,
+        batch=options.batch, digits=embedded, name=name, imports=options.imports,
     )  # fmt: skip
 
     def files(folder: Path) -> Path:

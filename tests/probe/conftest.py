@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bocb_mm.probe import run
+from bocb_mm.probe import run, target
 from bocb_mm.probe.engine import Outcome
 from bocb_mm.probe.look import Look
 from bocb_mm.runs.record import RunRecord
@@ -75,7 +75,7 @@ def hill(trial):
 
 @pytest.fixture
 def fake(monkeypatch):
-    """The class, fresh for each test, and no look at the network."""
+    
     looked = []
 
     def look(config, options, optimizer, pretrained, threads):
@@ -83,7 +83,11 @@ def fake(monkeypatch):
         looked.append(config)
         return Look(0.1, 400, 1.0, 1.0, {'first_to_median': 2.0}, 1000)
 
+    def model(network, n_classes, side):  # nothing is trained: nothing is built
+        return {'type': 'mmpretrain.ImageClassifier', 'backbone': {'type': network.name}}
+
     monkeypatch.setattr(run, 'look', look)
+    monkeypatch.setattr(target.networks, 'model_of', model)
     kind = type('Fake', (FakeTrials,), {'respond': staticmethod(hill), 'looked': looked})
     return kind
 
