@@ -1,4 +1,4 @@
-"""The command line of ``tools/probe.py``."""
+"""``bocb probe CONFIG|--backbone NAME --out DIR``: is a backbone coupled to its optimizer?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from bocb_mm import shipped
 from bocb_mm.errors import UserError, one_line_errors
 
 _WHAT = """Is my backbone coupled to its optimizer, or is it just the learning rate?
@@ -15,9 +16,9 @@ Trains a network with a few optimizers at several rates, confirms the best ones 
 and answers in three sentences, a page and probe.json. The same command goes on where an interrupted
 one stopped."""
 _HOW = """examples:
-  probe.py --backbone timm.resnet18 --data photos --out probe_photos
-  probe.py configs/retinanet_r50_sgd_pretrain.py --minutes 600 --out probe_r50
-  probe.py --translate SGD:0.01 AdamW
+  bocb probe --backbone timm.resnet18 --data photos --out probe_photos
+  bocb probe configs/retinanet_r50_sgd_pretrain.py --minutes 600 --out probe_r50
+  bocb probe --translate SGD:0.01 AdamW
 
 Exit status: 0 done, 2 a mistake in what was given, 3 all runs diverged, 75 interrupted."""
 _PLAIN = (
@@ -28,12 +29,13 @@ _PLAIN = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of ``tools/probe.py``."""
+    """The arguments of ``bocb probe``."""
     found = argparse.ArgumentParser(
-        prog='probe.py', description=_WHAT, epilog=_HOW,
+        description=_WHAT, epilog=_HOW,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    found.add_argument('config', nargs='?', metavar='CONFIG', help='config of one training')
+    found.add_argument('config', nargs='?', metavar='CONFIG',
+        help='a file, the name of a shipped config (`bocb configs`), or mmdet::...')  # fmt: skip
     found.add_argument('--backbone', metavar='NAME',
         help='in place of a config: a network of the catalog, timm.<name>, or a registered class '
         "such as 'mmpretrain.ResNet(depth=18)'")  # fmt: skip
@@ -75,8 +77,9 @@ def parser() -> argparse.ArgumentParser:
 
 @one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Probe; returns the exit status (see the epilog of :func:`parser`)."""
+    """Probe; returns the exit status."""
     args = parser().parse_args(arguments)
+    args.config = args.config and shipped.find_config(args.config)
     if args.translate:
         from bocb_mm.probe.rates import translate
 

@@ -75,7 +75,7 @@ def hill(trial):
 
 @pytest.fixture
 def fake(monkeypatch):
-    
+
     looked = []
 
     def look(config, options, optimizer, pretrained, threads):
