@@ -75,12 +75,11 @@ class StudyTrials:
         cells = {Cell(**self.cell_of(t)): t for t in trials}
         self._trials |= cells
         if self._study is None:
-            exists = (self.folder / 'plan.json').exists()
-            self._study = (
-                Study.open(self.folder)
-                if exists
-                else Study.create(self.folder, list(cells), **self.common)
-            )
+            if (self.folder / 'plan.json').exists():
+                self._study = Study.open(self.folder)
+                self._study.try_again()  # what failed may have been put right
+            else:
+                self._study = Study.create(self.folder, list(cells), **self.common)
         # By a study of its own: a driver that is working with the first one looks at the file.
         Study.open(self.folder).add(list(cells))
 

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def probe(
         'not coupled, at this budget'
     """
     check(options)
-    references = [_read(Path(r)) for r in options.references]
+    references = [*shipped_references(), *(_read(Path(r)) for r in options.references)]
     out = Path(options.out)
     target = find_target(options)
     protocol, seen = _protocol(options, target, out)
@@ -68,7 +69,6 @@ def probe(
     )  # fmt: skip
     status = _work(protocol, trials, say)
     outcomes = trials.outcomes()
-    _refuse_hopeless(outcomes, protocol)
     result = _result(target, protocol, seen, outcomes, options.margin, references)
     write(out, result)
     for sentence in result['sentences']:
@@ -77,6 +77,14 @@ def probe(
     if status == 0 and result['best'] is None:
         status = exit_codes.DIVERGED
     return result, status
+
+
+def shipped_references() -> list[Mapping[str, Any]]:
+    """Probes of small networks on the embedded digits, as this release ran them."""
+    folder = resources.files(__package__) / 'references'
+    files = folder.iterdir() if folder.is_dir() else ()
+    texts = [f.read_text(encoding='utf-8') for f in files if f.name.endswith('.json')]
+    return [json.loads(text) for text in texts]
 
 
 def _jobs(options: Options) -> int:
@@ -260,14 +268,16 @@ def _work(protocol: Protocol, trials: Trials, say: Callable[[str], None]) -> int
         return {t: o.value for t, o in found.items()}
 
     def more() -> None:
-        trials.add(next_trials(protocol, results()))
+        wanted = next_trials(protocol, results())
+        _refuse_hopeless(trials.outcomes(), protocol)
+        trials.add(wanted)
 
     while waiting := next_trials(protocol, results()):
         trials.add(waiting)
         if results().keys() & set(waiting):
             continue  # trained by an earlier call: the plan goes on from there
         status = trials.work(more)
-        if status != exit_codes.COMPLETED or _hopeless(trials.outcomes(), protocol):
+        if status != exit_codes.COMPLETED:
             return status
     return exit_codes.COMPLETED
 
@@ -283,17 +293,14 @@ def _line(protocol: Protocol, trial: Trial, outcome: Outcome, n: int) -> str:
     )
 
 
-def _hopeless(outcomes: Mapping[Trial, Outcome], protocol: Protocol) -> list[Outcome]:
-    """The failures, where nothing but failures has come out: not one result, not one divergence."""
-    ended = list(outcomes.values())
-    failed = [o for o in ended if math.isnan(o.value)]
-    enough = min(_LEAST_FAILURES, len(protocol.starts))
-    return failed if len(failed) == len(ended) and len(failed) >= enough else []
-
-
 def _refuse_hopeless(outcomes: Mapping[Trial, Outcome], protocol: Protocol) -> None:
-    failed = _hopeless(outcomes, protocol)
-    if failed:
+    """End where nothing but failures has come out: not one result, not one divergence.
+
+    Raises:
+        UserError: The first failure.
+    """
+    failed = [o for o in outcomes.values() if math.isnan(o.value)]
+    if len(failed) == len(outcomes) and len(failed) >= min(_LEAST_FAILURES, len(protocol.starts)):
         first = failed[0]
         raise UserError(
             f'all {len(failed)} runs that were tried failed ({first.kind}: {first.message}); see '

@@ -75,9 +75,11 @@ class Subject:
     floor: float = 0.0
 
     def comparable(self, other: Mapping[str, Any]) -> bool:
-        """Whether the subject of another ``probe.json`` had the same data and budget."""
+        """Whether another network's ``probe.json`` is of the same data and budget."""
         names = ('task', 'dataset', 'metric', 'budget', 'protocol', 'data')
-        return all(getattr(self, name) == other.get(name) for name in names)
+        return other['backbone'] != self.backbone and all(
+            getattr(self, name) == other.get(name) for name in names
+        )
 
 
 def analyse(

@@ -152,12 +152,13 @@ def test_an_error_is_shown_with_its_own_sign():
 
 
 def test_references_of_another_budget_are_left_out():
-    one = verdict({'SGD': 47, 'LARS': 46, 'AdamW': 47, 'LION': 46})
-    other = analyse(
-        replace(SUBJECT, budget='9 epochs'), runs({'SGD': 1, 'AdamW': 2}), DEFAULTS, 3.0
-    )
-    found = analyse(SUBJECT, runs({'SGD': 1, 'AdamW': 2}), DEFAULTS, 3.0, references=[one, other])
-    assert [r['backbone'] for r in found['references']] == ['MyNet']
+    some = runs({'SGD': 1, 'AdamW': 2})
+    others = [
+        analyse(replace(SUBJECT, **changes), some, DEFAULTS, 3.0)
+        for changes in ({'backbone': 'A'}, {'backbone': 'B', 'budget': '9 epochs'}, {})
+    ]
+    found = analyse(SUBJECT, some, DEFAULTS, 3.0, references=others)
+    assert [r['backbone'] for r in found['references']] == ['A']
 
 
 def test_it_is_json_without_a_number_that_json_lacks():
