@@ -114,8 +114,8 @@ def _protocol(options: Options, target: Target, out: Path) -> tuple[Protocol, Lo
         return _shortened(wanted, target, seen, options), seen
     seen = Look(**before['look'])
     stored = before['protocol']
-    if options.minutes is not None and options.lengths == (1.0,):  # it was measured then
-        wanted = dataclasses.replace(wanted, lengths=tuple(stored['lengths']))
+    if options.minutes is not None:  # what fits was measured then
+        wanted = _scaled(wanted, stored['lengths'][0])
     differs = [
         name
         for name, was, now in (
@@ -189,11 +189,15 @@ def _shortened(protocol: Protocol, target: Target, seen: Look, options: Options)
             f'{math.ceil(needed / 60 / _parallel(options))} are expected, or fewer --optimizers'
         )
     factor = math.floor(factor / least) * least
-    scale = factor / protocol.lengths[0]
     target.options(factor)  # refuses a schedule that cannot be so short
-    return dataclasses.replace(
-        protocol, lengths=tuple(float(f'{x * scale:.6g}') for x in protocol.lengths)
-    )
+    return _scaled(protocol, factor)
+
+
+def _scaled(protocol: Protocol, first: float) -> Protocol:
+    """With other lengths of the same ratios."""
+    scale = first / protocol.lengths[0]
+    lengths = tuple(float(f'{x * scale:.6g}') for x in protocol.lengths)
+    return dataclasses.replace(protocol, lengths=lengths)
 
 
 def _parallel(options: Options) -> int:
