@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from bocb_mm import shipped
 from bocb_mm.errors import UserError, one_line_errors
@@ -17,14 +16,14 @@ and answers in three sentences, a page and probe.json. The same command goes on 
 one stopped."""
 _HOW = """examples:
   bocb probe --backbone timm.resnet18 --data photos --out probe_photos
-  bocb probe configs/retinanet_r50_sgd_pretrain.py --minutes 600 --out probe_r50
+  bocb probe retinanet_r50_sgd_pretrain --minutes 600 --out probe_r50
   bocb probe --translate SGD:0.01 AdamW
 
 Exit status: 0 done, 2 a mistake in what was given, 3 all runs diverged, 75 interrupted."""
 _PLAIN = (
     'config', 'backbone', 'data', 'optimizers', 'seeds', 'first_seed', 'lengths', 'minutes',
     'margin', 'iterations', 'batch', 'size', 'imports', 'pretrained', 'references', 'jobs',
-    'threads', 'dry_run',
+    'threads', 'address', 'dry_run',
 )  # fmt: skip
 
 
@@ -93,15 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     named = {name: getattr(args, name) for name in _PLAIN}
     given = {name: value for name, value in named.items() if value is not None}
-    engine: dict[str, Any] = {'address': args.address} if args.address else {}
     if args.gpus:
-        numbers = tuple(args.gpus.split(','))
-        if not all(n.isdigit() for n in numbers):
-            raise UserError(f'--gpus {args.gpus!r}: numbers as in 0,1 are expected')
-        engine['gpus'] = numbers
-    options = Options(
-        out=args.out or '', cfg_options=parse_options(args.cfg_options), engine=engine, **given
-    )
+        given['gpus'] = args.gpus.split(',')
+    options = Options(out=args.out or '', cfg_options=parse_options(args.cfg_options), **given)
     return probe(options, say=lambda line: print(line, flush=True))[1]
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from bocb_mm.probe.options import Options
 from bocb_mm.probe.plan import Trial
 from bocb_mm.runs.record import RunRecord
+from bocb_mm.search.engine import Engine, engine_here
+from bocb_mm.search.plan import Cell
+from bocb_mm.search.study import Study
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,20 @@ class Outcome:
     directory: str = ''
     message: str = ''
     kind: str = 'completed'
+
+
+def place(options: Options) -> Engine:
+    """Where the trainings run: named GPUs or a cluster, else all GPUs, else every core.
+
+    Raises:
+        UserError: GPUs that are not there.
+    """
+    if options.address:
+        return Engine(address=options.address, gpus=tuple(options.gpus or ()))
+    found = engine_here(options.gpus, options.jobs, threads=options.threads)
+    if found.on_gpu or options.jobs:
+        return found
+    return replace(found, jobs=len(os.sched_getaffinity(0)))
 
 
 class Trials(Protocol):
@@ -55,23 +74,20 @@ class StudyTrials:
         folder: The study's directory.
         cell_of: From a trial to the fields of its cell.
         common: What all cells share: ``options``, ``pretrained``, ``amp``.
-        engine: Arguments of :class:`bocb_mm.search.driver.Engine`.
+        engine: Where they are trained.
     """
 
     def __init__(
         self, folder: Path, cell_of: Callable[[Trial], Mapping[str, Any]],
-        common: Mapping[str, Any], engine: Mapping[str, Any],
+        common: Mapping[str, Any], engine: Engine,
     ) -> None:  # fmt: skip
         self.folder, self.cell_of = folder, cell_of
-        self.common, self.engine = dict(common), dict(engine)
+        self.common, self.engine = dict(common), engine
         self._trials: dict[Any, Trial] = {}
         self._study: Any = None
 
     def add(self, trials: Iterable[Trial]) -> None:
         """Add the trials' cells to the study, which is made with the first ones."""
-        from bocb_mm.search.plan import Cell
-        from bocb_mm.search.study import Study
-
         cells = {Cell(**self.cell_of(t)): t for t in trials}
         self._trials |= cells
         if self._study is None:
@@ -100,15 +116,14 @@ class StudyTrials:
 
     def work(self, on_end: Callable[[], None]) -> int:
         """Train with the engine."""
-        from bocb_mm.search.driver import Engine, work
-        from bocb_mm.search.study import Study
+        from bocb_mm.search.driver import work
 
         def progress(found: Any) -> None:
             if found.ended is not None:
                 on_end()
 
         self._study = Study.open(self.folder)  # with what was added since
-        return work(self._study, Engine(**self.engine), on_progress=progress)
+        return work(self._study, self.engine, on_progress=progress)
 
 
 def drop_checkpoints(directory: Path) -> None:

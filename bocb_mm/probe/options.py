@@ -35,9 +35,10 @@ class Options:
         pretrained: What the backbone starts from, as ``tools/train.py --pretrained``.
         references: Folders of probes of other networks, to be shown beside this one.
         cfg_options: Overrides of the config.
-        jobs: Trainings at a time on the CPU.
+        jobs: Trainings at a time on the CPU; by default one on each core.
         threads: Threads of each.
-        engine: Further arguments of the search's engine: ``gpus``, ``address``...
+        gpus: Numbers of GPUs, one training at a time on each; by default all that are visible.
+        address: Of a running Ray cluster.
         dry_run: Say what would be done and what it would take, and leave nothing behind.
     """
 
@@ -60,7 +61,8 @@ class Options:
     cfg_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     jobs: int | None = None
     threads: int = 1
-    engine: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    gpus: Sequence[str] | None = None
+    address: str | None = None
     dry_run: bool = False
 
 

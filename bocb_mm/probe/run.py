@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from typing import Any
 from bocb_mm.errors import UserError
 from bocb_mm.facts import scales
 from bocb_mm.probe import plan
-from bocb_mm.probe.engine import Outcome, StudyTrials, Trials, record_of
+from bocb_mm.probe.engine import Outcome, StudyTrials, Trials, place, record_of
 from bocb_mm.probe.look import Look, look
 from bocb_mm.probe.options import Options, check
 from bocb_mm.probe.plan import Protocol, Trial, next_trials
@@ -56,16 +55,16 @@ def probe(
     check(options)
     references = [*shipped_references(), *(_read(Path(r)) for r in options.references)]
     out = Path(options.out)
-    target = find_target(options)
-    protocol, seen = _protocol(options, target, out)
-    _announce(options, target, protocol, seen, say)
+    target, engine = find_target(options), place(options)
+    at_a_time = len(engine.gpus) or engine.jobs
+    protocol, seen = _protocol(options, target, out, at_a_time)
+    _announce(at_a_time, target, protocol, seen, say)
     if options.dry_run:
         return {}, exit_codes.COMPLETED
     config = _save_protocol(out, target, protocol, seen)
     trials = make_trials(
         out / STUDY, lambda trial: target.cell(config, protocol, trial),
-        dict(options=dict(target.overrides)),
-        dict(options.engine) or dict(jobs=_jobs(options), threads=options.threads),
+        dict(options=dict(target.overrides)), engine,
     )  # fmt: skip
     status = _work(protocol, trials, say)
     outcomes = trials.outcomes()
@@ -87,10 +86,6 @@ def shipped_references() -> list[Mapping[str, Any]]:
     return [json.loads(text) for text in texts]
 
 
-def _jobs(options: Options) -> int:
-    return options.jobs or len(os.sched_getaffinity(0))
-
-
 def _read(path: Path) -> Mapping[str, Any]:
     """The ``probe.json`` in a folder."""
     file = path / RESULT_FILE if path.is_dir() else path
@@ -103,7 +98,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 # -- the protocol of this probe -----------------------------------------------------------------
 
 
-def _protocol(options: Options, target: Target, out: Path) -> tuple[Protocol, Look]:
+def _protocol(options: Options, target: Target, out: Path, at_a_time: int) -> tuple[Protocol, Look]:
     """What is tried: as it was begun in the folder, or anew."""
     wanted = Protocol(
         target.starts, options.seeds, options.first_seed, tuple(map(float, options.lengths))
@@ -111,7 +106,7 @@ def _protocol(options: Options, target: Target, out: Path) -> tuple[Protocol, Lo
     before = _begun(out)
     if before is None:
         seen = _look(target, options.threads)
-        return _shortened(wanted, target, seen, options), seen
+        return _shortened(wanted, target, seen, options.minutes, at_a_time), seen
     seen = Look(**before['look'])
     stored = before['protocol']
     if options.minutes is not None:  # what fits was measured then
@@ -163,15 +158,17 @@ def _begun(out: Path) -> dict[str, Any] | None:
     return found
 
 
-def _shortened(protocol: Protocol, target: Target, seen: Look, options: Options) -> Protocol:
+def _shortened(
+    protocol: Protocol, target: Target, seen: Look, minutes: float | None, at_a_time: int
+) -> Protocol:
     """With the schedule shortened to fit ``--minutes``.
 
     Raises:
         UserError: Not even runs of one unit (epoch, or a twentieth of the iterations) fit.
     """
-    if options.minutes is None:
+    if minutes is None:
         return protocol
-    seconds = 60 * options.minutes * _parallel(options)
+    seconds = 60 * minutes * at_a_time
     relative = sum(
         len(protocol.starts) * (plan.RATES + 2 + protocol.seeds if k == 0 else protocol.seeds)
         * length / protocol.lengths[0]
@@ -185,8 +182,8 @@ def _shortened(protocol: Protocol, target: Target, seen: Look, options: Options)
     if factor < least:
         needed = fixed + least * relative * seen.seconds_per_iteration * seen.iterations
         raise UserError(
-            f'--minutes {options.minutes:g}: too few for {protocol.least_runs} runs; at least '
-            f'{math.ceil(needed / 60 / _parallel(options))} are expected, or fewer --optimizers'
+            f'--minutes {minutes:g}: too few for {protocol.least_runs} runs; at least '
+            f'{math.ceil(needed / 60 / at_a_time)} are expected, or fewer --optimizers'
         )
     factor = math.floor(factor / least) * least
     target.options(factor)  # refuses a schedule that cannot be so short
@@ -198,12 +195,6 @@ def _scaled(protocol: Protocol, first: float) -> Protocol:
     scale = first / protocol.lengths[0]
     lengths = tuple(float(f'{x * scale:.6g}') for x in protocol.lengths)
     return dataclasses.replace(protocol, lengths=lengths)
-
-
-def _parallel(options: Options) -> int:
-    """Trainings at a time, as far as the options tell."""
-    gpus = options.engine.get('gpus')
-    return len(gpus) if gpus else _jobs(options)
 
 
 def _save_protocol(out: Path, target: Target, protocol: Protocol, seen: Look) -> str:
@@ -228,7 +219,7 @@ def _plain(starts: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
 
 
 def _announce(
-    options: Options, target: Target, protocol: Protocol, seen: Look, say: Callable[[str], None]
+    at_a_time: int, target: Target, protocol: Protocol, seen: Look, say: Callable[[str], None]
 ) -> None:
     """The plan and its cost."""
     length = protocol.lengths[0]
@@ -238,7 +229,6 @@ def _announce(
         * (plan.RATES + 2 + protocol.seeds if k == 0 else protocol.seeds)
         for k, x in enumerate(protocol.lengths)
     )  # fmt: skip
-    at_a_time = _parallel(options)
     say(
         f'{target.backbone} on {target.dataset}: {runs} runs of {target.budget(length)}, about '
         f'{_minutes(seen.seconds(length))} each, {_minutes(seconds / at_a_time)} for '

@@ -125,6 +125,9 @@ def analyse(
         'references': [_reference(r) for r in references if subject.comparable(r['subject'])],
         'runs': [_run(r) for r in runs],
     }
+    result['learned'] = best is not None and interval_of(best['expected']).low > subject.floor
+    if not result['learned']:
+        first |= {'verdict': gap.UNDECIDED, 'words': gap.VERDICTS[gap.UNDECIDED]}
     result['sentences'] = sentences(subject, result, runs)
     return result
 
@@ -307,6 +310,10 @@ def _coupled(subject: Subject, result: Mapping[str, Any]) -> str:
     versus = f'best adaptive ({a}) minus best fixed rate ({b}) is {interval} points'
     n = found['seeds']
     text = f'{who} {found["words"]}: {versus} (95 % interval, {n} fresh seeds each), '
+    if n > 1 and not result['learned']:
+        return (
+            text + f'but no optimizer is shown to learn more than guessing ({_of_floor(subject)}).'
+        )
     if found['verdict'] in (gap.ADAPTIVE, gap.FIXED):
         text += f'all of it beyond the margin of {margin:g}'
     elif found['verdict'] == gap.NONE:
@@ -322,6 +329,10 @@ def _coupled(subject: Subject, result: Mapping[str, Any]) -> str:
     if behind['behind'] and found['verdict'] == gap.NONE:
         text += f', but {behind["last"]} falls behind by more than that'
     return text + '.'
+
+
+def _of_floor(subject: Subject) -> str:
+    return f'{subject.metric} {subject.sign * subject.floor:.3g}'
 
 
 def _rate(result: Mapping[str, Any]) -> str:

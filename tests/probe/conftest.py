@@ -27,7 +27,7 @@ class FakeTrials:
     def __init__(self, folder, cell_of, common, engine):
         self.folder, self.cell_of, self.engine = Path(folder), cell_of, engine
         record = RunRecord(
-            'classification', 'pets', 'R', 'SGD', metric='accuracy/top1', n_classes=2
+            'classification', 'pets', 'R', 'SGD', metric='accuracy/top1', n_classes=5
         )
         (self.folder / 'run').mkdir(parents=True, exist_ok=True)
         record.save(self.folder / 'run')

@@ -42,7 +42,7 @@ def test_a_whole_probe(options, fake):
     assert read(options)['schema_version'] == 1 and read(options) == json.loads(json.dumps(result))
     page = Path(options.out, 'probe.html').read_text()
     assert page.index('coupled to adaptive rates') < page.index('<main')
-    assert result['subject']['floor'] == 50.0  # two classes
+    assert result['subject']['floor'] == 20.0  # five classes
     assert result['cost']['runs'] == 44
 
 

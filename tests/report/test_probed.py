@@ -166,6 +166,17 @@ def test_it_is_json_without_a_number_that_json_lacks():
     assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(json.dumps(found))
 
 
+def test_where_nothing_was_learned_there_is_no_verdict():
+    """Four optimizers that all guess are equal, and not for being uncoupled."""
+    rng = np.random.default_rng(5)
+    found = verdict(dict.fromkeys(DEFAULTS, 9.8), sd=0.2, rng=rng)
+    assert found['gap']['interval'][2] < 3 and found['gap']['verdict'] == 'undecided'
+    assert (
+        'no optimizer is shown to learn more than guessing (accuracy/top1 10)'
+        in found['sentences'][0]
+    )
+
+
 @pytest.mark.parametrize('n', [0, 3, 12])
 def test_an_unfinished_probe_says_so(n):
     every = runs({'SGD': 47, 'LARS': 46, 'AdamW': 47, 'LION': 46})
