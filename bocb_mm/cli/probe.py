@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     args.config = args.config and shipped.find_config(args.config)
     if args.translate:
-        from bocb_mm.probe.rates import translate
+        from bocb_mm.config.translate import translate
 
         given, wanted = args.translate
         print(translate(given, wanted, args.config, args.out))

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bocb_mm.config import classifier as networks
+from bocb_mm.config.length import length_of, schedule_options, words_of
+from bocb_mm.datasets.class_folders import find_images
 from bocb_mm.errors import UserError
-from bocb_mm.probe import network as networks
-from bocb_mm.probe.images import find_images
 from bocb_mm.probe.options import Options
 from bocb_mm.probe.plan import Protocol, Trial
-from bocb_mm.probe.schedule import length_of, schedule_options, words_of
 from bocb_mm.report import load, names
 
 LEAST_ITERATIONS = 20  # of a run: fewer are no schedule

@@ -10,7 +10,11 @@ from tests.tools.tiny_config import write_tiny_config
 def test_a_probe_of_real_trainings(tmp_path):
     out = tmp_path / 'out'
     options = Options(
-        out=str(out), config=str(write_tiny_config(tmp_path)), optimizers=('AdamW',), seeds=1, jobs=1
+        out=str(out),
+        config=str(write_tiny_config(tmp_path)),
+        optimizers=('AdamW',),
+        seeds=1,
+        jobs=1,
     )
     lines = []
     result, status = probe(options, say=lines.append)

@@ -90,7 +90,9 @@ def test_minutes_shorten_the_whole_schedule(options, fake):
     ends = {json.loads(k)[3]['param_scheduler'][1]['end'] for k in trained(options)}
     assert ends == lengths
     assert f'44 runs of {n} iterations' in lines[0]
-    _, status = run(replace(options, minutes=8, lengths=(1.0, 2.0)), fake)  # goes on at the length it had
+    _, status = run(
+        replace(options, minutes=8, lengths=(1.0, 2.0)), fake
+    )  # goes on at the length it had
     assert status == 0 and len(fake.looked) == 1
     lengths = {json.loads(k)[3]['train_cfg.max_iters'] for k in trained(options)}
     assert lengths == {n, 2 * n}

@@ -9,7 +9,9 @@ from bocb_mm.probe.target import find_target
 
 @pytest.fixture
 def detector(root):
-    return find_target(Options(out='x', config=str(root / 'configs/quickstart/retinanet_r18-xs.py')))
+    return find_target(
+        Options(out='x', config=str(root / 'configs/quickstart/retinanet_r18-xs.py'))
+    )
 
 
 def test_a_detector_starts_from_the_rates_of_detection(detector):
@@ -21,7 +23,9 @@ def test_a_run_is_a_whole_schedule_that_is_validated_at_its_end(detector):
     protocol = Protocol(detector.starts, lengths=(1.0, 2.0))
     cell = detector.cell('c.py', protocol, Trial('AdamW', 1, 0, 2.0))
     epochs = cell['options']['train_cfg.max_epochs']
-    assert epochs == cell['options']['train_cfg.val_interval'] == 2 * detector.cfg.train_cfg.max_epochs
+    assert (
+        epochs == cell['options']['train_cfg.val_interval'] == 2 * detector.cfg.train_cfg.max_epochs
+    )
     assert cell['options']['param_scheduler'][-1]['end'] == epochs
     assert cell['lr'] == 2e-4 and cell['weight_decay'] == 0.05 and cell['seed'] == 0
     assert detector.budget(1).startswith(f'{detector.cfg.train_cfg.max_epochs} epochs of ')
@@ -31,7 +35,9 @@ def test_the_same_config_is_the_same_target(detector, root):
     path = str(root / 'configs/quickstart/retinanet_r18-xs.py')
     again = find_target(Options(out='y', config=path))
     assert (again.identity, again.data) == (detector.identity, detector.data)
-    other = find_target(Options(out='y', config=path, cfg_options={'model.backbone.frozen_stages': 1}))
+    other = find_target(
+        Options(out='y', config=path, cfg_options={'model.backbone.frozen_stages': 1})
+    )
     assert other.identity != detector.identity and other.data == detector.data
     longer = find_target(Options(out='y', config=path, cfg_options={'train_cfg.max_epochs': 99}))
     assert longer.data != detector.data

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bocb_mm.datasets.class_folders import Images
 from bocb_mm.errors import UnknownNameError, UserError, unknown_name
-from bocb_mm.probe.images import Images
 from bocb_mm.runs.files import atomic_write_text
 
 WARM_UP = 0.1  # share of the schedule

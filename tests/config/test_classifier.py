@@ -5,8 +5,8 @@ import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 
+from bocb_mm.config.classifier import Network, model_of, parse
 from bocb_mm.errors import UserError
-from bocb_mm.probe.network import Network, model_of, parse
 
 
 @MODELS.register_module(name='ProbeTokens', force=True)

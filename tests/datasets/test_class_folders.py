@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bocb_mm.datasets.class_folders import find_images
 from bocb_mm.errors import UserError
-from bocb_mm.probe.images import find_images
 
 
 def fill(folder, classes, n=10, size=(40, 50)):

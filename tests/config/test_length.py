@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bocb_mm.config.length import schedule_options, words_of
 from bocb_mm.errors import UserError
-from bocb_mm.probe.schedule import schedule_options, words_of
 
 CFG = {
     'train_cfg': {'by_epoch': True, 'max_epochs': 12, 'val_interval': 1, 'val_begin': 6},
