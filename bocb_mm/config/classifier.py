@@ -6,12 +6,10 @@ import ast
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bocb_mm.datasets.class_folders import Images
 from bocb_mm.errors import UnknownNameError, UserError, unknown_name
-from bocb_mm.runs.files import atomic_write_text
 
 WARM_UP = 0.1  # share of the schedule
 
@@ -264,9 +262,3 @@ def config_text(
         f'# Written by tools/probe.py: {network.label} on {images.folder.name}, {images.split}.\n'
     )
     return head + ''.join(f'{key} = {value!r}\n' for key, value in parts.items())
-
-
-def write_config(path: Path, text: str) -> None:
-    """Write a config; an equal one that is there stays, so that its date does."""
-    if not path.exists() or path.read_text(encoding='utf-8') != text:
-        atomic_write_text(path, text)

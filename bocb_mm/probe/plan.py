@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PROTOCOL = 1
 """Version of the protocol; results of different versions are never compared."""
@@ -66,11 +66,20 @@ class Protocol:
         """The seeds that confirm."""
         return range(self.first_seed + 1, self.first_seed + 1 + self.seeds)
 
+    def runs_at(self, length: float) -> int:
+        """Runs at one of the lengths, without any extension of the rates."""
+        tuning = RATES + 2 if length == self.lengths[0] else 0
+        return len(self.starts) * (tuning + self.seeds)
+
     @property
     def least_runs(self) -> int:
         """Runs without any extension of the rates: 44 for four optimizers and four seeds."""
-        fresh = self.seeds * len(self.lengths)
-        return len(self.starts) * (RATES + 2 + fresh)
+        return sum(map(self.runs_at, self.lengths))
+
+    def scaled(self, first: float) -> Protocol:
+        """With other lengths of the same ratios."""
+        scale = first / self.lengths[0]
+        return replace(self, lengths=tuple(float(f'{x * scale:.6g}') for x in self.lengths))
 
 
 Results = Mapping[Trial, float]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import tempfile
@@ -110,7 +109,7 @@ def _protocol(options: Options, target: Target, out: Path, at_a_time: int) -> tu
     seen = Look(**before['look'])
     stored = before['protocol']
     if options.minutes is not None:  # what fits was measured then
-        wanted = _scaled(wanted, stored['lengths'][0])
+        wanted = wanted.scaled(stored['lengths'][0])
     differs = [
         name
         for name, was, now in (
@@ -169,32 +168,22 @@ def _shortened(
     if minutes is None:
         return protocol
     seconds = 60 * minutes * at_a_time
-    relative = sum(
-        len(protocol.starts) * (plan.RATES + 2 + protocol.seeds if k == 0 else protocol.seeds)
-        * length / protocol.lengths[0]
-        for k, length in enumerate(protocol.lengths)
-    )  # fmt: skip
+    training = sum(protocol.runs_at(x) * x / protocol.lengths[0] for x in protocol.lengths)
+    training *= seen.seconds_per_iteration * seen.iterations
     fixed = seen.seconds(0.0) * protocol.least_runs
-    factor = (seconds - fixed) / (relative * seen.seconds_per_iteration * seen.iterations)
+    factor = (seconds - fixed) / training
     if factor >= protocol.lengths[0]:
         return protocol
     least = target.least_length
     if factor < least:
-        needed = fixed + least * relative * seen.seconds_per_iteration * seen.iterations
+        needed = fixed + least * training
         raise UserError(
             f'--minutes {minutes:g}: too few for {protocol.least_runs} runs; at least '
             f'{math.ceil(needed / 60 / at_a_time)} are expected, or fewer --optimizers'
         )
     factor = math.floor(factor / least) * least
     target.options(factor)  # refuses a schedule that cannot be so short
-    return _scaled(protocol, factor)
-
-
-def _scaled(protocol: Protocol, first: float) -> Protocol:
-    """With other lengths of the same ratios."""
-    scale = first / protocol.lengths[0]
-    lengths = tuple(float(f'{x * scale:.6g}') for x in protocol.lengths)
-    return dataclasses.replace(protocol, lengths=lengths)
+    return protocol.scaled(factor)
 
 
 def _save_protocol(out: Path, target: Target, protocol: Protocol, seen: Look) -> str:
@@ -223,21 +212,17 @@ def _announce(
 ) -> None:
     """The plan and its cost."""
     length = protocol.lengths[0]
-    runs = protocol.least_runs
-    seconds = sum(
-        seen.seconds(x) * len(protocol.starts)
-        * (plan.RATES + 2 + protocol.seeds if k == 0 else protocol.seeds)
-        for k, x in enumerate(protocol.lengths)
-    )  # fmt: skip
+    seconds = sum(seen.seconds(x) * protocol.runs_at(x) for x in protocol.lengths)
     say(
-        f'{target.backbone} on {target.dataset}: {runs} runs of {target.budget(length)}, about '
-        f'{_minutes(seen.seconds(length))} each, {_minutes(seconds / at_a_time)} for '
-        f'{at_a_time} at a time; more where a best rate lies at an end of those tried'
+        f'{target.backbone} on {target.dataset}: {protocol.least_runs} runs of '
+        f'{target.budget(length)}, about {_minutes(seen.seconds(length))} each, '
+        f'{_minutes(seconds / at_a_time)} for {at_a_time} at a time; '
+        'more where a best rate lies at an end of those tried'
     )
     for name in protocol.starts:
         tried = sorted(protocol.rate(t) for t in next_trials(protocol, {}) if t.optimizer == name)
-        say(f'  {name}: rates {", ".join(f"{r:g}" for r in tried)}, {protocol.seeds} fresh seeds '
-            f'at the best; weight decay {protocol.starts[name][1]:g}')  # fmt: skip
+        rates = ', '.join(f'{rate:g}' for rate in tried)
+        say(f'  {name}: rates {rates}; weight decay {protocol.starts[name][1]:g}')
     numbers = ', '.join(f'{k.replace("_", " ")} {v:.3g}' for k, v in seen.covariates.items())
     if numbers:
         say(f'  gradients at the start: {numbers} (covariates, no verdict)')

@@ -17,6 +17,7 @@ from bocb_mm.errors import UserError
 from bocb_mm.probe.options import Options
 from bocb_mm.probe.plan import Protocol, Trial
 from bocb_mm.report import load, names
+from bocb_mm.runs.files import atomic_write_text
 
 LEAST_ITERATIONS = 20  # of a run: fewer are no schedule
 # Layers are measured at the end of one confirmed run of each optimizer.
@@ -170,8 +171,7 @@ def _of_images(options: Options) -> Target:
 
     def files(folder: Path) -> Path:
         path = folder.resolve() / f'{names.slug(network.label)}.py'
-        text = arrange(images.write_lists(folder / 'data'))
-        networks.write_config(path, text)
+        atomic_write_text(path, arrange(images.write_lists(folder / 'data')))
         return path
 
     cfg = Config.fromstring(arrange(('', '')), '.py')
