@@ -131,7 +131,7 @@ def note_rate(
     )
 
 
-FAR = 30.0  # best rates lay up to 8 times the default; ten times further is mostly another's rate
+FAR = 30.0  # the rates of SGD and of AdamW's relatives lie further apart than that
 
 
 def far_from_default(cfg: Mapping[str, Any], batch: int | None) -> str:
