@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import itertools
 import math
 import os
 import sys
@@ -119,7 +120,7 @@ def create(args: argparse.Namespace) -> int:
     )
     from bocb_mm.config import edit
     from bocb_mm.config.describe import task_of_rates
-    from bocb_mm.search.plan import Cell, product
+    from bocb_mm.search.plan import Cell
     from bocb_mm.search.study import Study
 
     options = edit.parse_options(args.cfg_options)
@@ -131,8 +132,11 @@ def create(args: argparse.Namespace) -> int:
         task, recipe = task_of_rates(cfg), args.recipe or edit.recipe_of(cfg)
         grids += [(config, name, *_values(name, task, recipe, size, given)) for name in names]
     # One seed is gone through before the next, so that early results count.
-    cells: list[Cell] = [
-        cell for seed in range(args.seeds) for grid in grids for cell in product(*grid, seed)
+    cells = [
+        Cell(config, name, lr, decay, seed)
+        for seed in range(args.seeds)
+        for config, name, rates, decays in grids
+        for lr, decay in itertools.product(rates, decays)
     ]
     settings: dict[str, Any] = {
         'options': options, 'pretrained': args.pretrained, 'amp': args.amp,
@@ -171,10 +175,11 @@ def _values(
     """Rates and decays of an optimizer: those that were given, else the catalog's."""
     if all(given):
         return given[0], given[1]
-    from bocb_mm.search.grid import catalog_grid
+    from bocb_mm.optimizers import get_spec
 
-    known = catalog_grid(name, task, recipe, size)
-    return given[0] or known[0], given[1] or known[1]
+    spec = get_spec(name)
+    rates = given[0] or spec.search_grid(task, recipe, size[0])['lr']
+    return rates, given[1] or spec.search_grid(task, recipe, size[1])['weight_decay']
 
 
 def _processes(gpus_per_trial: float) -> int:
@@ -283,6 +288,7 @@ def status(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress_bar import ProgressBar
 
+    from bocb_mm.cli.sweep_view import time_left
     from bocb_mm.search import summary
     from bocb_mm.search.state import COLUMNS
     from bocb_mm.search.study import Study
@@ -295,7 +301,7 @@ def status(args: argparse.Namespace) -> int:
     print_table(['config', 'optimizer', *COLUMNS], lines)
     done = len(rows) - totals['waiting'] - totals['running']
     Console().print(ProgressBar(total=len(rows), completed=done, width=40), end='')
-    left = summary.time_left(summary.seconds_left(rows), totals['running'])
+    left = time_left(summary.seconds_left(rows), totals['running'])
     print(f' {done}/{len(rows)} ({100 * done / max(1, len(rows)):.0f} %), {left}')
     failed = [row for row in rows if row.column == 'failed']
     for row in failed[:MOST_FAILURES]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bocb_mm.errors import UserError
-from bocb_mm.search.outcomes import BY_NAME
+from bocb_mm.launch.outcomes import BY_NAME
 from bocb_mm.search.plan import Cell
 from bocb_mm.search.state import note_attempt
 from bocb_mm.search.study import Study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from typing import Any
@@ -102,5 +103,20 @@ def picture(progress: Progress, lines: list[str]) -> Group:
         parts.append(Text(f'and {len(pairs) - _MOST_PAIRS} more pairs'))
     running = progress.counts['running']
     counts_line = ', '.join(f'{n} {column}' for column, n in progress.counts.items() if n)
-    left = summary.time_left(summary.seconds_left(rows, running), running or 1)
+    left = time_left(summary.seconds_left(rows, running), running or 1)
     return Group(*parts, Text(f'{counts_line}; {left}', style='bold'), *map(Text, lines))
+
+
+def time_left(seconds: float | None, running: int) -> str:
+    """The time left, for people.
+
+    Example:
+        >>> time_left(5000, 2), time_left(None, 0)
+        ('1:24 h left', 'nothing runs: start bocb sweep work')
+    """
+    if seconds is not None:
+        hours, minutes = divmod(math.ceil(seconds / 60), 60)
+        return f'{hours}:{minutes:02d} h left' if seconds else 'finished'
+    if running:
+        return 'time left is known when a trial is done'
+    return 'nothing runs: start bocb sweep work'

@@ -82,7 +82,7 @@ def warm_up(toolboxes: Iterable[str] = ()) -> None:
     """
     # It is told by variables: this process may have put folders on its path in any way.
     told = {
-        'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
+        'PYTHONPATH': search_path(),
         'BOCB_PRELOAD': ' '.join(toolboxes),
         # Asking CUDA itself whether it is there would make it unusable in forked processes.
         'PYTORCH_NVML_BASED_CUDA_CHECK': '1',
@@ -104,6 +104,24 @@ def variables(told: Mapping[str, str]) -> Iterator[None]:
     finally:
         for key, value in before.items():
             os.environ.pop(key) if value is None else os.environ.update({key: value})
+
+
+def search_path() -> str:
+    """Where this process finds modules, as ``PYTHONPATH``."""
+    return os.pathsep.join(filter(None, sys.path))
+
+
+def children() -> dict[int, str]:
+    """Processes of this one that live, by number, with their names (Linux)."""
+    found = {}
+    for task in Path('/proc/self/task').glob('*/children'):
+        with suppress(OSError):
+            for pid in task.read_text().split():
+                state = Path(f'/proc/{pid}/stat').read_text(errors='replace')
+                name, _, rest = state.partition('(')[2].rpartition(')')
+                if rest.split()[0] not in 'ZX':
+                    found[int(pid)] = name
+    return found
 
 
 def start_method(devices: str | None) -> str:
@@ -292,7 +310,7 @@ def _run_several(setup: Setup, body: Body, args: tuple[Any, ...]) -> int:
     """Run the body in several processes under torchrun."""
     from bocb_mm.launch import torchrun
 
-    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, sys.path))
+    os.environ['PYTHONPATH'] = search_path()
     told = body, args, setup.threads, setup.status_of
     os.environ[TOLD] = base64.b64encode(ForkingPickler.dumps(told)).decode('ascii')
     # torchrun passes SIGTERM on, and takes a second one for the order to drop everything.

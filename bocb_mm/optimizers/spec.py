@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from bocb_mm import facts
-from bocb_mm.errors import unknown_name
+from bocb_mm.errors import UnknownNameError, unknown_name
 from bocb_mm.facts import OPTIMIZER_CATEGORIES, Default
 
 CATEGORIES = OPTIMIZER_CATEGORIES
@@ -105,6 +106,38 @@ class OptimizerSpec(facts.Optimizer):
             'lr': _around(start.lr, 2.0, n),
             'weight_decay': _decays(start.weight_decay, step, n, self.decay),
         }
+
+    def next_value(
+        self, key: str, values: Sequence[float], up: bool, task: str, recipe: str | None = None
+    ) -> float | None:
+        """The value that follows the last one that was searched (or comes before the first one).
+
+        It is the search grid's next where the values are that grid's, else it continues the ratio
+        of the two values at that end. Below a decay of 0 there is nothing.
+
+        Args:
+            key: ``'lr'`` or ``'weight_decay'``.
+            values: What was searched, ascending.
+            up: Whether it shall be larger.
+            task: As in :meth:`search_grid`.
+            recipe: As in :meth:`search_grid`; one that has no rates here is none.
+
+        Example:
+            >>> from bocb_mm.optimizers import get_spec
+            >>> get_spec('SGD').next_value('lr', (0.05, 0.1, 0.2), True, 'classification')
+            0.4
+        """
+        if not up and values[0] == 0:
+            return None
+        with suppress(UnknownNameError):
+            for n in range(3, 2 * len(values) + 8, 2):
+                known = self.search_grid(task, recipe, n)[key]
+                beyond = [v for v in known if (v > values[-1] if up else v < values[0])]
+                if set(values) <= set(known) and beyond:
+                    return min(beyond) if up else max(beyond)
+        ends = values[-2:] if up else values[:2]
+        ratio = ends[1] / ends[0] if len(ends) == 2 and ends[0] > 0 else 2.0
+        return float(f'{values[-1] * ratio if up else values[0] / ratio:.6g}')
 
 
 def _recipe_key(task: str, recipe: str | None) -> str:

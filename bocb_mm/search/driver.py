@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bocb_mm.errors import UserError
+from bocb_mm.launch.trial import Train, train_trial
 from bocb_mm.runs import exit_codes, lock
 from bocb_mm.search.engine import Engine, EngineLost, RunningEngine
 from bocb_mm.search.plan import Cell
 from bocb_mm.search.state import CLAIM, COLUMNS, Row, note_attempt
 from bocb_mm.search.study import Study
-from bocb_mm.search.trial import Train, train_cell
 from bocb_mm.search.worker import Ended, Job
 
 POLL_SECONDS = 0.5
@@ -55,7 +55,7 @@ def work(
     shard: tuple[int, int] = (1, 1),
     wait: bool = True,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-    train: Train = train_cell,
+    train: Train = train_trial,
 ) -> int:
     """Train what waits; any number of drivers may work on a study.
 
@@ -75,10 +75,11 @@ def work(
     Raises:
         UserError: A config has changed, or there is no place for a trial.
     """
-    if train is train_cell:
-        from bocb_mm.search.configs import check
+    if train is train_trial:
+        from bocb_mm.config.changes import check
 
-        check(study.plan)
+        for config, note in study.plan.configs.items():
+            check(study.plan.path_of(config), study.plan.options, note)
     driver = _Driver(study, engine or Engine(), shard, on_progress, train)
     driver.left = sys.maxsize if trials is None else trials
     driver.until = time.monotonic() + (float('inf') if minutes is None else 60 * minutes)

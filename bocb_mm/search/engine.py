@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bocb_mm.errors import UserError
-from bocb_mm.launch.process import MOST_THREADS, variables
+from bocb_mm.launch.devices import gpu_names
+from bocb_mm.launch.process import MOST_THREADS, children, search_path, variables
 from bocb_mm.search.worker import MOST_REST, Ended, Job, attempt
 
 _STORE_BYTES = 80 << 20  # the least that Ray takes: nothing large goes through it
@@ -71,7 +70,7 @@ class Engine:
 def engine_here(
     gpus: Sequence[str] | None = None, jobs: int | None = None, **settings: Any
 ) -> Engine:
-    """A Ray of its own on this machine.
+    """A Ray of its own on this machine: on some GPUs, else on ``jobs`` places of the CPU.
 
     Args:
         gpus: Numbers as torch counts GPUs; without, and without ``jobs``: all that are visible.
@@ -81,33 +80,8 @@ def engine_here(
     Raises:
         UserError: GPUs that are not there.
     """
-    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
-    hidden = visible in ('', '-1', 'NoDevFiles')
-    if gpus is None and jobs is None and not hidden:
-        names = visible.split(',') if visible else [str(k) for k in range(_number_of_gpus())]
-        if names:
-            return Engine(gpus=tuple(names), **settings)
-    if gpus is None:
-        return Engine(jobs=jobs or 1, **settings)
-    text = ','.join(gpus)
-    if not all(n.isdecimal() for n in gpus) or len(set(gpus)) < len(gpus):
-        raise UserError(f'--gpus {text!r}: numbers as in 0,1 are expected')
-    seen = 0 if hidden else _number_of_gpus()
-    if max(map(int, gpus)) >= seen:
-        raise UserError(
-            f'--gpus {text}: torch sees {seen} GPUs here'
-            + (f' (CUDA_VISIBLE_DEVICES={visible})' if visible else '')
-            + '; count from 0, or give --jobs N to train on the CPU'
-        )
-    names = visible.split(',') if visible else [str(k) for k in range(seen)]
-    return Engine(gpus=tuple(names[int(n)] for n in gpus), **settings)
-
-
-def _number_of_gpus() -> int:
-    import torch
-
-    os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
-    return torch.cuda.device_count()
+    names = () if jobs else gpu_names(gpus)
+    return Engine(gpus=names, jobs=jobs or 1, **settings)
 
 
 class RunningEngine:
@@ -204,8 +178,8 @@ class RunningEngine:
         self.temporary = tempfile.mkdtemp(
             prefix='bocb-', dir=folder if len(folder) < 20 else '/tmp'
         )
-        told = {'CUDA_VISIBLE_DEVICES': ','.join(self.engine.gpus), 'PYTHONPATH': _path()}
-        old = _children()
+        told = {'CUDA_VISIBLE_DEVICES': ','.join(self.engine.gpus), 'PYTHONPATH': search_path()}
+        old = children()
         try:
             with variables(told):  # as Ray's processes see them
                 self.ray.init(
@@ -222,7 +196,7 @@ class RunningEngine:
             raise UserError(f'Ray does not start here: {_short(error)}') from None
         self._vital = {
             pid: name
-            for pid, name in _children().items()
+            for pid, name in children().items()
             if pid not in old and name in ('raylet', 'gcs_server')
         }
 
@@ -232,7 +206,7 @@ class RunningEngine:
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env={'env_vars': {'PYTHONPATH': _path()}},
+                runtime_env={'env_vars': {'PYTHONPATH': search_path()}},
             )
         except Exception as error:  # Ray raises its own, gRPC's, and the socket's
             raise UserError(
@@ -271,7 +245,7 @@ class RunningEngine:
 
     def _check_vital(self) -> None:
         """Ray itself hangs, or ends this process after a minute."""
-        alive = _children()
+        alive = children()
         for pid, name in self._vital.items():
             if alive.get(pid) != name:
                 raise EngineLost(f'{name} is gone')
@@ -292,24 +266,6 @@ def _import_ray() -> Any:
             f'the search runs on Ray, which is not installed: pip install "ray>=2.60,<3" ({error})'
         ) from None
     return ray
-
-
-def _path() -> str:
-    """Where this process finds modules."""
-    return os.pathsep.join(filter(None, sys.path))
-
-
-def _children() -> dict[int, str]:
-    """Processes of this one that live, by number, with their names."""
-    found = {}
-    for task in Path('/proc/self/task').glob('*/children'):
-        with suppress(OSError):
-            for pid in task.read_text().split():
-                state = Path(f'/proc/{pid}/stat').read_text(errors='replace')
-                name, _, rest = state.partition('(')[2].rpartition(')')
-                if rest.split()[0] not in 'ZX':
-                    found[int(pid)] = name
-    return found
 
 
 def _short(error: BaseException) -> str:

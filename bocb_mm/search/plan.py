@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,15 +162,3 @@ class Plan:
 def _hash(plain: Mapping[str, Any]) -> str:
     """Of all but the place, which may move."""
     return config_hash({k: v for k, v in plain.items() if k not in ('folder', 'work_dir')})
-
-
-def product(
-    config: str,
-    optimizer: str,
-    lr: Iterable[float],
-    weight_decay: Iterable[float],
-    seed: int,
-) -> Iterator[Cell]:
-    """The trials of a grid with one seed."""
-    for rate, decay in itertools.product(lr, weight_decay):
-        yield Cell(config, optimizer, rate, decay, seed)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bocb_mm.launch.outcomes import BY_NAME, GIVEN_UP
 from bocb_mm.runs import lock
 from bocb_mm.runs.record import RunRecord
-from bocb_mm.search.outcomes import BY_NAME, GIVEN_UP
 from bocb_mm.search.plan import Cell
 
 ATTEMPTS_FILE = 'attempts.jsonl'
@@ -34,7 +34,7 @@ class Row:
         column: One of :data:`COLUMNS`.
         value: Best result; ``None`` where there is none.
         larger_is_better: Of the value.
-        outcome: How the last attempt ended, see :mod:`bocb_mm.search.outcomes`; ``''`` if none has.
+        outcome: How the last attempt ended, see :mod:`bocb_mm.launch.outcomes`; ``''`` if none has.
         message: Why.
         seconds: From the first start to the end, or to now for one that runs.
         failures: Attempts that failures of the machine ended.

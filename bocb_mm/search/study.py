@@ -141,7 +141,7 @@ def _with_notes(plan: Plan) -> Plan:
     new = [c for c in dict.fromkeys(cell.config for cell in plan.cells) if c not in plan.configs]
     if not new:
         return plan
-    from bocb_mm.search.configs import note
+    from bocb_mm.config.changes import note
 
     notes: Mapping[str, Any] = {c: note(plan.path_of(c), plan.options) for c in new}
     return dataclasses.replace(plan, configs={**plan.configs, **notes})

@@ -8,11 +8,11 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bocb_mm.search.grid import next_value
 from bocb_mm.search.plan import Cell, Plan
 from bocb_mm.search.state import COLUMNS, Row
 
 Pair = tuple[str, str]
+_KEYS = {'lr': 'lr', 'wd': 'weight_decay'}
 
 
 def progress(rows: Iterable[Row]) -> dict[Pair, dict[str, int]]:
@@ -57,21 +57,6 @@ def seconds_left(rows: Iterable[Row], running: int | None = None) -> float | Non
         spent = row.seconds if row.column == 'running' else None
         left.append(max(0.0, usual.get(row.cell.stem, overall) - (spent or 0.0)))
     return max(sum(left) / running, max(left))
-
-
-def time_left(seconds: float | None, running: int) -> str:
-    """The time left, for people.
-
-    Example:
-        >>> time_left(5000, 2), time_left(None, 0)
-        ('1:24 h left', 'nothing runs: start bocb sweep work')
-    """
-    if seconds is not None:
-        hours, minutes = divmod(math.ceil(seconds / 60), 60)
-        return f'{hours}:{minutes:02d} h left' if seconds else 'finished'
-    if running:
-        return 'time left is known when a trial is done'
-    return 'nothing runs: start bocb sweep work'
 
 
 @dataclass(frozen=True)
@@ -148,6 +133,8 @@ def _edges(cells: Sequence[Cell], lr: float, decay: float) -> tuple[str, ...]:
 
 def extensions(plan: Plan, best: Iterable[Best]) -> Iterator[Cell]:
     """The trials with the next value at every edge on which a best setting lies."""
+    from bocb_mm.optimizers import get_spec  # torch, which a look at a study can do without
+
     edges: Mapping[Pair, tuple[str, ...]] = {(b.config, b.optimizer): b.edges for b in best}
     by_pair: dict[Pair, list[Cell]] = {}
     for cell in plan.cells:
@@ -158,12 +145,12 @@ def extensions(plan: Plan, best: Iterable[Best]) -> Iterator[Cell]:
         values = {
             'lr': sorted({c.lr for c in cells}), 'wd': sorted({c.weight_decay for c in cells})
         }  # fmt: skip
-        note = plan.configs.get(cells[0].config, {})
+        spec, note = get_spec(cells[0].optimizer), plan.configs.get(cells[0].config, {})
         task, recipe = note.get('task') or 'classification', note.get('recipe')
         wider = {key: list(of_key) for key, of_key in values.items()}
         for edge in edges[pair]:
             key, up = edge[:-1], edge.endswith('+')
-            new = next_value(cells[0].optimizer, values[key], key, up, task, recipe)
+            new = spec.next_value(_KEYS[key], values[key], up, task, recipe)
             wider[key] += [] if new is None else [new]
         yield from _grid(cells, wider['lr'], wider['wd'])
 

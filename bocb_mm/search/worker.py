@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import os
 import signal
 import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bocb_mm.errors import UserError
+from bocb_mm.launch import outcomes
+from bocb_mm.launch.outcomes import BY_NAME, Outcome
 from bocb_mm.launch.process import LOG_FILE, Setup, Training
+from bocb_mm.launch.trial import Task, Train
 from bocb_mm.runs import lock
 from bocb_mm.runs.files import remove_leftovers
-from bocb_mm.search import outcomes
-from bocb_mm.search.outcomes import BY_NAME, Outcome
 from bocb_mm.search.plan import Cell, Plan
 from bocb_mm.search.state import CLAIM, Row, note_attempt
 from bocb_mm.search.study import Study
-from bocb_mm.search.trial import Task, Train
 
 MOST_REST = 300.0  # seconds without a new trial after failures of the machine
 _failures = 0  # of the machine, one after the other, in this process
@@ -81,48 +82,57 @@ def attempt(job: Job, node_id: str = '') -> Ended:
     use up the retries of all trials in no time.
     """
     host = socket.gethostname()
+    ended = functools.partial(Ended, node=host, node_id=node_id)
     try:
-        study = Study.open(job.study)
+        study = _study(job.study)
+        study.reload()
+        if study.plan.identity != job.identity:
+            raise UserError(f'{job.study} holds another study than where the driver runs')
     except Exception as error:
-        return Ended(Row(job.cell), False, f'{host}: {error}', host, node_id)
-    if study.plan.identity != job.identity:
-        why = f'{host}: {job.study} holds another study than where the driver runs'
-        return Ended(Row(job.cell), False, why, host, node_id)
+        return ended(Row(job.cell), False, f'{host}: {error}')
     directory = study.directory_of(job.cell)
     try:
         lock.acquire(directory, CLAIM)
-    except lock.DirectoryInUse:
-        return Ended(Row(job.cell, 'running'), False, '', host, node_id)
-    except Exception as error:  # the directory cannot be written
-        row = _failed(job.cell, study, BY_NAME['machine'], str(error))
-        _rest(BY_NAME['machine'], job.most_rest)
-        return Ended(row, True, '', host, node_id)
-    try:
         row = study.row(job.cell)
         if row.column in ('done', 'diverged', 'failed'):
-            return Ended(row, False, '', host, node_id)
+            return ended(row, False)
         outcome, message, seconds, cpu_seconds = _train(job, study.plan, directory)
         notes = {'node': host, 'seconds': round(seconds, 2), 'cpu_seconds': round(cpu_seconds, 2)}
         with suppress(OSError):  # a full disk; the driver remembers
             note_attempt(directory, outcome.name, message, **notes)
-        lock.release(directory, CLAIM)
-        row = study.row(job.cell)
-        if row.column in ('waiting', 'running') and row.outcome != outcome.name:
-            row = _failed(job.cell, study, outcome, message)
-        _rest(outcome, job.most_rest)
-        return Ended(row, True, '', host, node_id, seconds, cpu_seconds)
+    except lock.DirectoryInUse:
+        return ended(Row(job.cell, 'running'), False)
+    except (OSError, EOFError, UserError) as error:  # no directory or no process to be had
+        outcome, message, seconds, cpu_seconds = BY_NAME['machine'], str(error), 0.0, 0.0
     finally:
         lock.release(directory, CLAIM)
+    row = study.row(job.cell)
+    if row.column in ('waiting', 'running') and row.outcome != outcome.name:  # not written down
+        row = replace(row, outcome=outcome.name, message=message, failures=row.failures + 1)
+    _rest(outcome, job.most_rest)
+    return ended(row, seconds=seconds, cpu_seconds=cpu_seconds)
+
+
+_study = functools.lru_cache(maxsize=1)(Study.open)  # a plan of 20,000 trials takes a second
 
 
 def _train(job: Job, plan: Plan, directory: Path) -> tuple[Outcome, str, float, float]:
     """Run the trial's process: how it ended, why, its seconds, its processor's seconds."""
     remove_leftovers(directory / 'run.json')
     cell = job.cell
-    config = plan.path_of(cell.config)
-    pretrained = cell.pretrained if cell.pretrained is not None else plan.pretrained
-    options = {**plan.options, **cell.options}
-    task = Task(cell, config, directory, options, pretrained, plan.amp, plan.processes, job.on_gpu)
+    task = Task(
+        config=plan.path_of(cell.config),
+        directory=directory,
+        optimizer=cell.optimizer,
+        lr=cell.lr,
+        weight_decay=cell.weight_decay,
+        seed=cell.seed,
+        options={**plan.options, **cell.options},
+        pretrained=cell.pretrained if cell.pretrained is not None else plan.pretrained,
+        amp=plan.amp,
+        processes=plan.processes,
+        on_gpu=job.on_gpu,
+    )
     setup = Setup(
         log=directory / LOG_FILE,
         folder=plan.folder if Path(plan.folder).is_dir() else '',
@@ -133,10 +143,7 @@ def _train(job: Job, plan: Plan, directory: Path) -> tuple[Outcome, str, float, 
         status_of=outcomes.exit_status_of,
     )
     toolboxes = sorted({str(note['toolbox']) for note in plan.configs.values()})
-    try:
-        training = Training(job.train, (task,), setup, toolboxes)
-    except (OSError, EOFError) as error:  # no process to be had
-        return BY_NAME['machine'], f'no process could be started: {error}', 0.0, 0.0
+    training = Training(job.train, (task,), setup, toolboxes)
     training.wait()
     return *_judge(training), training.seconds, training.cpu_seconds
 
@@ -154,12 +161,6 @@ def _judge(training: Training) -> tuple[Outcome, str]:
     elif outcome.name == 'interrupted' and not message:
         message = 'asked to end'
     return outcome, message
-
-
-def _failed(cell: Cell, study: Study, outcome: Outcome, message: str) -> Row:
-    """The row of an attempt of which the disk knows nothing."""
-    row = dataclasses.replace(study.row(cell), column='waiting', outcome=outcome.name)
-    return dataclasses.replace(row, message=message, failures=row.failures + 1)
 
 
 def _rest(outcome: Outcome, most: float) -> None:

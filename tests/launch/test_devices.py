@@ -52,3 +52,27 @@ def test_half_precision_is_bfloat16_where_the_gpu_has_it(bf16, expected, machine
     assert best_half() == expected
     machine(0)
     assert best_half() == 'bfloat16'
+
+
+def test_gpus_are_counted_among_those_that_are_visible(monkeypatch):
+    from bocb_mm.launch import devices
+    from bocb_mm.search.engine import engine_here
+
+    monkeypatch.setattr(devices, '_number_of_gpus', lambda: 4)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    assert engine_here(['0', '3']).gpus == ('0', '3')
+    assert engine_here(jobs=2).jobs == 2 and not engine_here(jobs=2).on_gpu
+    assert engine_here().gpus == ('0', '1', '2', '3')
+    monkeypatch.setattr(devices, '_number_of_gpus', lambda: 2)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,GPU-8f2e')
+    assert engine_here(['1']).gpus == ('GPU-8f2e',)
+    assert engine_here().gpus == ('4', 'GPU-8f2e')
+    with pytest.raises(UserError, match='torch sees 2 GPUs here .CUDA_VISIBLE_DEVICES=4,GPU-8f2e.'):
+        engine_here(['2'])
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
+    assert not engine_here().on_gpu
+    with pytest.raises(UserError, match='torch sees 0 GPUs'):
+        engine_here(['0'])
+    for wrong in (['all'], ['0', '0'], ['']):
+        with pytest.raises(UserError, match='numbers as in 0,1'):
+            engine_here(wrong)

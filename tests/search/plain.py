@@ -16,17 +16,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bocb_mm.errors import UserError
+from bocb_mm.launch.trial import wait_for_lock
 from bocb_mm.runs import exit_codes
 from bocb_mm.runs.files import atomic_write_text
 from bocb_mm.runs.record import RunRecord
-from bocb_mm.search.trial import wait_for_lock
 
 STEPS = 40
 
 
 def note(task: Any, text: str) -> None:
     """One line in the study's diary; appending is atomic."""
-    line = f'{task.cell.lr:g} {task.cell.seed} {text}\n'
+    line = f'{task.lr:g} {task.seed} {text}\n'
     diary = os.open(task.directory.parents[2] / 'diary.txt', os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(diary, line.encode())
     os.close(diary)
@@ -58,7 +58,7 @@ def counting(task: Any) -> int:
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: asked.append(1))
     file = task.directory / 'count.json'
-    state = json.loads(file.read_text()) if file.exists() else {'step': 0, 'value': task.cell.lr}
+    state = json.loads(file.read_text()) if file.exists() else {'step': 0, 'value': task.lr}
     note(task, f'starts {os.getpid()} at {state["step"]}')
     hold = task.directory.parents[2] / 'hold'
     while state['step'] < STEPS:
@@ -89,16 +89,16 @@ def result(lr: float) -> float:
 def quick(task: Any) -> int:
     """Only says that it ran."""
     note(task, 'ran')
-    record(task, 'completed', task.cell.lr * 100 + task.cell.seed)
+    record(task, 'completed', task.lr * 100 + task.seed)
     return exit_codes.COMPLETED
 
 
 def ending(task: Any) -> int:
     """Ends in the way its rate stands for."""
     note(task, 'ran')
-    lr = task.cell.lr
+    lr = task.lr
     diary = (task.directory.parents[2] / 'diary.txt').read_text()
-    attempts = diary.count(f'{lr:g} {task.cell.seed} ran')
+    attempts = diary.count(f'{lr:g} {task.seed} ran')
     if lr == 2:
         raise MemoryError('stand-in')
     if lr == 3:

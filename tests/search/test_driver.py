@@ -11,12 +11,12 @@ import plain
 import pytest
 
 from bocb_mm.errors import UserError
+from bocb_mm.launch.outcomes import BY_NAME
 from bocb_mm.launch.process import Setup
 from bocb_mm.search import engine as engines
 from bocb_mm.search import worker
 from bocb_mm.search.driver import work
-from bocb_mm.search.engine import Engine, EngineLost, RunningEngine, engine_here
-from bocb_mm.search.outcomes import BY_NAME
+from bocb_mm.search.engine import Engine, EngineLost, RunningEngine
 from bocb_mm.search.plan import Cell
 from bocb_mm.search.worker import Job
 
@@ -208,32 +208,11 @@ def test_an_address_where_nobody_answers_is_one_line(make_study, drive):
 def test_a_vital_process_that_is_gone_is_noticed(monkeypatch):
     running = RunningEngine.__new__(RunningEngine)
     running._vital = {7: 'raylet'}
-    monkeypatch.setattr(engines, '_children', lambda: {7: 'raylet'})
+    monkeypatch.setattr(engines, 'children', lambda: {7: 'raylet'})
     running._check_vital()
-    monkeypatch.setattr(engines, '_children', lambda: {7: 'another'})
+    monkeypatch.setattr(engines, 'children', lambda: {7: 'another'})
     with pytest.raises(EngineLost, match='raylet is gone'):
         running._check_vital()
-
-
-def test_gpus_are_counted_among_those_that_are_visible(monkeypatch):
-    monkeypatch.setattr(engines, '_number_of_gpus', lambda: 4)
-    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-    assert engine_here(['0', '3']).gpus == ('0', '3')
-    assert engine_here(jobs=2).jobs == 2 and not engine_here(jobs=2).on_gpu
-    assert engine_here().gpus == ('0', '1', '2', '3')
-    monkeypatch.setattr(engines, '_number_of_gpus', lambda: 2)
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,GPU-8f2e')
-    assert engine_here(['1']).gpus == ('GPU-8f2e',)
-    assert engine_here().gpus == ('4', 'GPU-8f2e')
-    with pytest.raises(UserError, match='torch sees 2 GPUs here .CUDA_VISIBLE_DEVICES=4,GPU-8f2e.'):
-        engine_here(['2'])
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
-    assert not engine_here().on_gpu
-    with pytest.raises(UserError, match='torch sees 0 GPUs'):
-        engine_here(['0'])
-    for wrong in (['all'], ['0', '0'], ['']):
-        with pytest.raises(UserError, match='numbers as in 0,1'):
-            engine_here(wrong)
 
 
 def test_handlers_of_signals_are_put_back(make_study):
@@ -243,21 +222,3 @@ def test_handlers_of_signals_are_put_back(make_study):
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
     assert threading.current_thread() is threading.main_thread()
     assert Setup.__dataclass_fields__['processes'].default == 1
-
-
-def test_hooks_a_search_relies_on_are_added_where_they_are_missing():
-    from mmengine.config import ConfigDict
-
-    from bocb_mm.search import trial
-
-    cfg = ConfigDict(default_hooks={'checkpoint': {'type': 'CheckpointHook', 'interval': 5}})
-    trial.guard(cfg)
-    assert cfg.default_hooks.checkpoint == {'type': 'bocb_mm.SafeCheckpointHook', 'interval': 5}
-    types = [hook['type'] for hook in cfg.default_hooks.values()]
-    assert types[1:] == ['bocb_mm.DivergenceHook', 'bocb_mm.SignalHook']
-    before = cfg.to_dict()
-    trial.guard(cfg)
-    assert cfg.to_dict() == before
-    cfg = ConfigDict(default_hooks={}, custom_hooks=[{'type': 'bocb_mm.SignalHook'}])
-    trial.guard(cfg)
-    assert [h['type'] for h in cfg.default_hooks.values()].count('bocb_mm.SignalHook') == 0

@@ -5,9 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bocb_mm.errors import UserError
-from bocb_mm.optimizers import get_spec, list_optimizers
-from bocb_mm.search.grid import catalog_grid, next_value
-from bocb_mm.search.plan import PLAN_FILE, Cell, Plan, product
+from bocb_mm.search.plan import PLAN_FILE, Cell, Plan
 from bocb_mm.search.study import Study
 
 numbers = st.floats(0, 1e6, allow_nan=False)
@@ -63,13 +61,6 @@ def test_what_is_no_plan_is_refused(text, words, tmp_path):
     assert words in str(caught.value)
 
 
-def test_the_grid_is_a_product_of_rates_and_decays():
-    found = list(product('a.py', 'SGD', (0.1, 0.2), (0.0, 1e-4), 3))
-    assert [(c.lr, c.weight_decay, c.seed) for c in found] == [
-        (0.1, 0.0, 3), (0.1, 1e-4, 3), (0.2, 0.0, 3), (0.2, 1e-4, 3)
-    ]  # fmt: skip
-
-
 def test_trials_that_differ_have_directories_of_their_own(tmp_path):
     plain = Cell('configs/net.py', 'LARS', 0.1, 1e-4, 2)
     assert str(plain.directory('s')) == 's/net/LARS/lr0.1_wd0.0001_seed2'
@@ -105,30 +96,3 @@ def test_a_study_may_be_moved_and_renamed(make_study, tmp_path):
     moved = study.directory.rename(tmp_path / 'a b%20c')
     again = Study.open(moved)
     assert again.directory_of(again.plan.cells[0]).is_relative_to(moved)
-
-
-@pytest.mark.parametrize('name', list_optimizers())
-def test_the_grid_is_the_middle_of_the_catalogs_and_grows_back_to_it(name):
-    """3x3 and every next value at both ends: the catalog's 5x5, for each of its optimizers."""
-    where = 'classification', 'pytorch-cifar'
-    five = get_spec(name).search_grid(*where, 5)
-    three = catalog_grid(name, *where, (3, 3))
-    for key, full, values in (('lr', 'lr', three[0]), ('wd', 'weight_decay', three[1])):
-        down, up = (next_value(name, values, key, up, *where) for up in (False, True))
-        if get_spec(name).default('classification').weight_decay == 0 and key == 'wd':
-            assert values[0] == 0 and down is None and up > values[-1]
-            continue
-        assert values == five[full][1:4]
-        assert (down, up) == (five[full][0], five[full][-1])
-
-
-@pytest.mark.parametrize('optimizer', ['SGD', 'timm.lamb'])
-def test_rates_that_were_given_go_on_in_their_own_ratio(optimizer):
-    def following(values, key, up):
-        return next_value(optimizer, values, key, up, 'classification', None)
-
-    assert following((0.3, 0.9), 'lr', True) == pytest.approx(2.7)
-    assert following((0.3, 0.9), 'lr', False) == pytest.approx(0.1)
-    assert following((0.0, 0.7), 'wd', True) == pytest.approx(1.4)
-    assert following((0.0, 0.7), 'wd', False) is None
-    assert following((0.3,), 'lr', True) == pytest.approx(0.6)

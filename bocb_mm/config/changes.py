@@ -1,4 +1,4 @@
-"""What a study's configs train, written down in its plan, so that a change is noticed."""
+"""What a config trains, written down, so that a later change of it is noticed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from bocb_mm.config import edit
 from bocb_mm.config.describe import task_of, task_of_rates
 from bocb_mm.config.identity import what_it_trains
 from bocb_mm.errors import UserError
-from bocb_mm.search.plan import Plan
 
 _OF_THE_MACHINE = ('data_root', 'num_workers')  # anywhere in a config
 _MOST_SHOWN = 5
@@ -18,7 +17,7 @@ _TOOLBOXES = {'classification': 'mmpretrain', 'detection': 'mmdet', 'pose': 'mmp
 
 
 def note(config: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a plan says of a config.
+    """What a study keeps of a config: whose rates it starts from, and what it trains.
 
     Raises:
         UserError: The config cannot be read.
@@ -37,25 +36,25 @@ def _name(value: Any) -> str:
     return str(getattr(value, '__name__', type(value).__name__))
 
 
-def check(plan: Plan) -> None:
-    """Refuse a plan whose configs have changed since: its trials would not be comparable.
+def check(config: str, options: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Refuse a config that has changed since a note of it was made: runs would not be comparable.
+
+    Args:
+        config: Its path.
+        options: Overrides of it.
+        before: The note.
 
     Raises:
-        UserError: The config and what is different in it, or that it cannot be read.
+        UserError: What is different in it, or that it cannot be read.
     """
-    for config, before in plan.configs.items():
-        path = plan.path_of(config)
-        now = note(path, plan.options)
-        if now['trains'] != before['trains']:
-            changes = list(_differences(before['trains'], now['trains']))
-            if changes:
-                shown = '; '.join(changes[:_MOST_SHOWN])
-                more = len(changes) - _MOST_SHOWN
-                raise UserError(
-                    f'{path}: has changed since the study was created: {shown}'
-                    + (f'; and {more} more' if more > 0 else '')
-                    + '; change it back, or create another study'
-                )
+    changes = list(_differences(before['trains'], note(config, options)['trains']))
+    if changes:
+        more = len(changes) - _MOST_SHOWN
+        raise UserError(
+            f'{config}: has changed since the study was created: {"; ".join(changes[:_MOST_SHOWN])}'
+            + (f'; and {more} more' if more > 0 else '')
+            + '; change it back, or create another study'
+        )
 
 
 def _differences(before: Any, now: Any, key: str = '') -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""One trial, in the process that was started for it."""
+"""One trial of a search, in the process that was started for it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bocb_mm.runs import lock
 from bocb_mm.runs.record import FILE_NAME, RunRecord
-from bocb_mm.search.plan import Cell
 
 LOCK_SECONDS = 900  # an attempt before this one saves its checkpoint in far less
 
@@ -22,9 +21,12 @@ class Task:
     """What a trial's process is told.
 
     Attributes:
-        cell: What to train.
         config: Path of its config.
         directory: The trial's directory.
+        optimizer: Any name that ``tools/train.py --optimizer`` takes.
+        lr: Base learning rate.
+        weight_decay: Weight decay.
+        seed: Random seed.
         options: Overrides of the config.
         pretrained: As ``tools/train.py --pretrained``.
         amp: Mixed precision.
@@ -32,10 +34,13 @@ class Task:
         on_gpu: Whether it has a GPU, rather than the CPU.
     """
 
-    cell: Cell
     config: str
     directory: Path
-    options: Mapping[str, Any]
+    optimizer: str
+    lr: float
+    weight_decay: float
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
     pretrained: str | None = None
     amp: bool = False
     processes: int = 1
@@ -46,7 +51,7 @@ Train = Callable[[Task], int]
 """Trains a task and returns an exit status of :mod:`bocb_mm.runs.exit_codes`, or raises."""
 
 
-def train_cell(task: Task) -> int:
+def train_trial(task: Task) -> int:
     """Train a trial, from its last good checkpoint where an attempt before left one."""
     wait_for_lock(task.directory)
     start_anew_if_damaged(task.directory)
@@ -58,13 +63,12 @@ def train_cell(task: Task) -> int:
     if task.on_gpu:
         torch.zeros(1, device='cuda')  # a GPU that is gone must not become a training on the CPU
     lay_out_config_once()
-    cell = task.cell
     options = TrainOptions(
-        optimizer=cell.optimizer,
-        lr=cell.lr,
-        weight_decay=cell.weight_decay,
+        optimizer=task.optimizer,
+        lr=task.lr,
+        weight_decay=task.weight_decay,
         pretrained=task.pretrained,
-        seed=cell.seed,
+        seed=task.seed,
         work_dir=str(task.directory),
         resume='auto',
         amp=task.amp,

@@ -4,8 +4,8 @@ import re
 import pytest
 
 from bocb_mm.errors import UserError
+from bocb_mm.launch.outcomes import OUTCOMES, SERVER_GONE, of_error, of_exit
 from bocb_mm.runs import exit_codes
-from bocb_mm.search.outcomes import OUTCOMES, SERVER_GONE, of_error, of_exit
 
 
 def chained(outer, inner):
