@@ -23,6 +23,7 @@ _SETTINGS = {
     'RAY_USAGE_STATS_ENABLED': '0',
     'RAY_memory_monitor_refresh_ms': '0',
     'RAY_worker_oom_score_adjustment': '0',
+    'RAY_worker_niceness': '0',  # 15 is its default: anything else on the machine would go first
 }
 # Ray tries for ten minutes otherwise.
 _PATIENCE = {'RAY_NUM_REDIS_GET_RETRIES': '1', 'RAY_py_gcs_connect_timeout_s': '5'}

@@ -92,7 +92,7 @@ def diary(tmp_path):
 def wait_for():
     """Waits until something is so, and returns it."""
 
-    def wait(so, seconds=180, why=lambda: ''):  # a busy machine
+    def wait(so, seconds=400, why=lambda: ''):  # a busy machine
         until = time.monotonic() + seconds
         while not (found := so()):
             assert time.monotonic() < until, f'it never came to that: {why()}'
