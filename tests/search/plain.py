@@ -33,14 +33,9 @@ def note(task: Any, text: str) -> None:
 
 
 def record(task: Any, status: str, value: float | None = None, iterations: int = 1) -> None:
-    cell = task.cell
-    run = RunRecord('classification', 'd', cell.stem, cell.optimizer, cell.lr, cell.weight_decay)
-    run.seed, run.status, run.metric, run.iterations = (
-        cell.seed,
-        status,
-        'tiny/accuracy',
-        iterations,
-    )
+    run = RunRecord('classification', 'd', 'net', task.optimizer, task.lr, task.weight_decay)
+    run.seed, run.status, run.iterations = task.seed, status, iterations
+    run.metric = 'tiny/accuracy'
     if value is not None:
         run.add_evaluation(1, iterations, {run.metric: value})
     run.save(task.directory)
