@@ -105,11 +105,15 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     return getattr(found, 'options', {})
 
 
+_OF_OPTIMIZER = 'optim_wrapper.optimizer.'
+
+
 def set_optimizer(
     cfg: Config,
     name: str | None = None,
     lr: float | None = None,
     weight_decay: float | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Replace the config's optimizer by a catalog row and override its two searched settings.
 
@@ -119,6 +123,7 @@ def set_optimizer(
             task and recipe replace the config's optimizer. ``None`` keeps that.
         lr: Base learning rate.
         weight_decay: Weight decay.
+        options: What ``--cfg-options`` gave; what is meant for the optimizer is for the new one.
 
     Raises:
         UserError: Unknown optimizer, or a rate or decay that is negative or not finite.
@@ -129,6 +134,9 @@ def set_optimizer(
         settings = spec.defaults_for(task_of_rates(cfg), recipe_of(cfg))
         # Its own wrapper settings stay (clipping, AMP, exclusions): they belong to the recipe.
         wrapper['optimizer'] = ConfigDict(type=f'bocb_mm.{spec.name}', **settings)
+        more = {k: v for k, v in (options or {}).items() if k.startswith(_OF_OPTIMIZER)}
+        cfg.merge_from_dict(more)
+        wrapper = cfg.optim_wrapper
         wrapper.setdefault('constructor', OUR_CONSTRUCTOR)
         _set_wrapper(wrapper, sophia=spec.name == 'Sophia')
     optimizer = wrapper.get('optimizer')

@@ -84,7 +84,9 @@ def prepare(config: str, options: TrainOptions) -> Config:
         ...               TrainOptions(optimizer='AdamW', pretrained='none'))  # doctest: +SKIP
     """
     cfg = edit.load_config(config, options.cfg_options)
-    edit.set_optimizer(cfg, options.optimizer, options.lr, options.weight_decay)
+    edit.set_optimizer(
+        cfg, options.optimizer, options.lr, options.weight_decay, options.cfg_options
+    )
     check_schedule(cfg)
     edit.set_seed(cfg, options.seed)
     _set_rate(cfg, options)

@@ -45,6 +45,15 @@ def test_without_a_name_only_what_is_given_changes():
     }  # fmt: skip
 
 
+def test_options_for_the_optimizer_are_for_the_one_that_is_named():
+    cfg = config()
+    options = {'optim_wrapper.optimizer.aux_lr': 3e-4, 'optim_wrapper.optimizer.lr': 1.0}
+    edit.set_optimizer(cfg, 'Muon', lr=0.01, options={**options, 'train_cfg.max_epochs': 7})
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.aux_lr, optimizer.lr) == ('bocb_mm.Muon', 3e-4, 0.01)
+    assert cfg.train_cfg.get('max_epochs') != 7
+
+
 def test_sophia_brings_its_wrapper():
     cfg = config()
     edit.set_optimizer(cfg, 'Sophia')
