@@ -31,11 +31,31 @@ def test_where_and_how_it_runs(tmp_path, monkeypatch):
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     told = ast.literal_eval((tmp_path / 'told').read_text())
-    folder, devices, mine, threads, own_group, has_torch, blocked, has_main = told
+    folder, devices, mine, threads, own_group, _, blocked, has_main = told
     assert (folder, devices, mine, threads) == (str(tmp_path), '5,7', 'yes', '3')
     assert own_group and blocked == [] and not has_main
-    assert not has_torch, 'nothing was asked to be imported'
     assert 'MINE' not in os.environ
+
+
+WITHOUT_TOOLBOXES = """
+import sys
+from pathlib import Path
+import chain_jobs
+from bocb_mm.launch.process import Setup, Training
+training = Training(chain_jobs.report, (sys.argv[1],), Setup(Path(sys.argv[1] + '.log')))
+assert training.wait(120) and training.exit_status == 0
+"""
+
+
+def test_without_toolboxes_the_server_imports_nothing(tmp_path, root):
+    """In a process of its own: the server of this one keeps what its first training asked for."""
+    path = os.pathsep.join([str(root), str(Path(chain_jobs.__file__).parent)])
+    told = tmp_path / 'told'
+    subprocess.run(
+        [sys.executable, '-c', WITHOUT_TOOLBOXES, str(told)],
+        env={**os.environ, 'PYTHONPATH': path}, check=True, timeout=150,
+    )  # fmt: skip
+    assert ast.literal_eval(told.read_text())[5] is False
 
 
 @pytest.mark.parametrize(
