@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bocb_mm import shipped
 from bocb_mm.errors import UserError, one_line_errors
+from bocb_mm.launch.leaving import leaves_at_once
 from bocb_mm.runs.files import atomic_write_text, check_parent
 
 
@@ -29,6 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@leaves_at_once
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate, print the metrics, and write them where asked to."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from bocb_mm import facts, shipped
 from bocb_mm.errors import one_line_errors, unknown_name
+from bocb_mm.launch.leaving import leaves_at_once
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -52,6 +53,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@leaves_at_once
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit status of the run."""

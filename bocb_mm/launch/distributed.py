@@ -12,16 +12,16 @@ import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
 
 from bocb_mm.errors import UserError
+from bocb_mm.launch.leaving import in_gloo_group
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 @contextmanager
 def process_group(cfg: Config, launcher: str) -> Iterator[None]:
-    """Join the processes of ``launcher``, and leave them again however the body ends.
+    """Join the processes of ``launcher``; those on GPUs leave them again however the body ends.
 
-    A process that ends as a member may be aborted by the threads of its group (SIGABRT with gloo,
-    torch 2.14), and its exit status is lost.
+    On CPUs :func:`bocb_mm.launch.leaving.leaves_at_once` ends the process.
 
     Args:
         cfg: Changed in place, see :func:`setup_distributed`.
@@ -34,7 +34,7 @@ def process_group(cfg: Config, launcher: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if launcher != 'none' and dist.is_initialized():
+        if launcher != 'none' and dist.is_initialized() and not in_gloo_group():
             dist.destroy_process_group()
 
 
