@@ -8,6 +8,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import NoReturn
 
 from bocb_mm.launch import process
+from bocb_mm.launch.leaving import leave
 
 
 def main() -> NoReturn:
@@ -23,7 +24,7 @@ def main() -> NoReturn:
         status = body(*args)
     except BaseException as error:
         status = process.report(error, status_of)[0]
-    process.leave(status)
+    leave(status)
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 
@@ -45,8 +46,9 @@ def in_gloo_group() -> bool:
 
 
 def leave(status: int) -> NoReturn:
-    """Write out what is buffered and end the process."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Write out what is buffered and end the process, without its exit handlers."""
+    with suppress(OSError, ValueError):  # the disk may be full
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 
 from bocb_mm.compat import stay_on_cpu
 from bocb_mm.errors import UserError
+from bocb_mm.launch.leaving import leave
 from bocb_mm.runs import exit_codes
 
 LOG_FILE = 'log.txt'
@@ -249,14 +250,6 @@ def report(error: BaseException, status_of: Callable[[BaseException], int]) -> t
         else:
             traceback.print_exc()
     return status_of(error), line
-
-
-def leave(status: int) -> NoReturn:
-    """End this process without the exit handlers of the one it was forked from."""
-    with suppress(OSError, ValueError):  # the disk may be full
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(status)
 
 
 def end_with_parent() -> None:
