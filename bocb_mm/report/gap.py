@@ -73,6 +73,11 @@ class Interval:
         """The three numbers, None for NaN."""
         return [v if math.isfinite(v) else None for v in (self.estimate, self.low, self.high)]
 
+    @classmethod
+    def of(cls, numbers: Sequence[float | None]) -> Interval:
+        """From the three numbers of :meth:`to_json`."""
+        return cls(*(math.nan if v is None else v for v in numbers))
+
 
 def difference(
     a: Sequence[float], b: Sequence[float], level: float = LEVEL, n: int = 2000

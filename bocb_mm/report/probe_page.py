@@ -15,7 +15,8 @@ import pandas as pd
 import bocb_mm
 from bocb_mm.report import gap, html, layers, stats, style
 from bocb_mm.report.figures import Figure, render
-from bocb_mm.report.probed import FRESH, TUNING, interval_of
+from bocb_mm.report.gap import Interval
+from bocb_mm.report.probe_words import FRESH, TUNING
 
 Result = Mapping[str, Any]
 
@@ -46,7 +47,7 @@ def page(result: Result) -> str:
         optimizers=[_optimizer(result, row) for row in result['optimizers']],
         lengths=[_length(row) for row in result['lengths']],
         references=[
-            {**r, 'interval': str(interval_of(r['interval']))} for r in result['references']
+            {**r, 'interval': str(Interval.of(r['interval']))} for r in result['references']
         ],
         runs=[_run(result, run) for run in result['runs']],
         not_tried=result.get('not_tried', []),
@@ -65,8 +66,8 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     rows = [
         ('Verdict', found['words']),
         ('Budget of a run', subject['budget']),
-        (f'Gap G: {a} minus {b}', f'{interval_of(found["interval"])} points'),
-        ('Range R over the optimizers', f'{interval_of(behind["interval"])} points'),
+        (f'Gap G: {a} minus {b}', f'{Interval.of(found["interval"])} points'),
+        ('Range R over the optimizers', f'{Interval.of(behind["interval"])} points'),
         ('Margin', f'{result["margin"]:g} points'),
         ('Fresh seeds', str(found['seeds'])),
         *_to_decide(found),
@@ -97,7 +98,7 @@ def _optimizer(result: Result, row: Result) -> dict[str, Any]:
     if result['subject']['sign'] < 0:
         expected[1:] = expected[:0:-1]
     mean, low, high = (_shown(result, v) for v in expected)
-    cost = interval_of(row['default_cost'])
+    cost = Interval.of(row['default_cost'])
     return {
         'name': row['name'],
         'color': style.look(row['name']).color,
@@ -118,11 +119,11 @@ def _optimizer(result: Result, row: Result) -> dict[str, Any]:
 
 
 def _length(row: Result) -> dict[str, str]:
-    growth = interval_of(row['growth'])
+    growth = Interval.of(row['growth'])
     grows = 'grows' if growth.low > 0 else 'shrinks' if growth.high < 0 else 'no change is shown'
     return {
         'length': f'{row["length"]:g} times the length',
-        'gap': str(interval_of(row['interval'])),
+        'gap': str(Interval.of(row['interval'])),
         'words': row['words'],
         'growth': f'{growth}: {grows}',
     }
@@ -155,12 +156,12 @@ def figures(result: Result) -> Iterator[Figure]:
             'bar at the bottom is the default rate.',
             _says(result), partial(_rates, result),
         )  # fmt: skip
-    if not math.isnan(interval_of(result['gap']['interval']).low):
+    if not math.isnan(Interval.of(result['gap']['interval']).low):
         yield Figure(
             'gap', '', 'Best adaptive minus best fixed rate',
             'The verdict is what the whole interval says: right of the band coupled to adaptive '
             'rates, left of it to fixed ones, inside not coupled at this budget, else undecided.',
-            f'Gap {interval_of(result["gap"]["interval"])} points, margin {result["margin"]:g}.',
+            f'Gap {Interval.of(result["gap"]["interval"])} points, margin {result["margin"]:g}.',
             partial(_gap, result),
         )  # fmt: skip
     yield from _layers(result)
@@ -215,13 +216,13 @@ def _rates(result: Result) -> Any:
 
 
 def _gap(result: Result) -> Any:
-    rows = [(result['subject']['backbone'], interval_of(result['gap']['interval']), style.BLUE)]
+    rows = [(result['subject']['backbone'], Interval.of(result['gap']['interval']), style.BLUE)]
     rows += [
-        (f'at {r["length"]:g} times the length', interval_of(r['interval']), style.SKY)
+        (f'at {r["length"]:g} times the length', Interval.of(r['interval']), style.SKY)
         for r in result['lengths']
     ]
     rows += [
-        (f'{r["backbone"]} (reference)', interval_of(r['interval']), style.GRAY)
+        (f'{r["backbone"]} (reference)', Interval.of(r['interval']), style.GRAY)
         for r in result['references']
     ]
     made, grid = style.figure(style.TEXT, 0.85 + 0.26 * len(rows))

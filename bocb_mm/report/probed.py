@@ -1,4 +1,4 @@
-"""From the runs of a probe to its answer: statistics, verdict, and three sentences."""
+"""From the runs of a probe to its answer: what ``probe.json`` holds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import pandas as pd
 from bocb_mm.errors import UserError
 from bocb_mm.report import gap, tuning
 from bocb_mm.report.gap import Interval
+from bocb_mm.report.probe_words import FRESH, LONGER, TUNING, sentences
 
 SCHEMA_VERSION = 1
 """Version of ``probe.json``."""
-
-TUNING, FRESH, LONGER = 'tuning', 'fresh', 'longer'
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,10 @@ def analyse(
         'references': [_reference(r) for r in references if subject.comparable(r['subject'])],
         'runs': [_run(r) for r in runs],
     }
-    result['learned'] = best is not None and interval_of(best['expected']).low > subject.floor
+    result['learned'] = best is not None and Interval.of(best['expected']).low > subject.floor
     if not result['learned']:
         first |= {'verdict': gap.UNDECIDED, 'words': gap.VERDICTS[gap.UNDECIDED]}
-    result['sentences'] = sentences(subject, result, runs)
+    result['sentences'] = sentences(result)
     return result
 
 
@@ -258,136 +257,6 @@ def _run(run: Run) -> dict[str, Any]:
 
 def _json(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def interval_of(numbers: Sequence[float | None]) -> Interval:
-    """An interval from ``probe.json``."""
-    return Interval(*(math.nan if v is None else v for v in numbers))
-
-
-def sentences(
-    subject: Subject, result: Mapping[str, Any], runs: Sequence[Run]
-) -> tuple[str, str, str]:
-    """The answer: coupled or not and how sure; was it the rate; what to train with."""
-    if not result['best']:
-        return _nothing(subject, result, runs)
-    return _coupled(subject, result), _rate(result), _train(subject, result)
-
-
-def _nothing(
-    subject: Subject, result: Mapping[str, Any], runs: Sequence[Run]
-) -> tuple[str, str, str]:
-    """The sentences while nothing is confirmed: no run worked, or the probe has just begun."""
-    rates = ', '.join(
-        f'{r["name"]} down to {r["smallest_lr"]:g}'
-        for r in result['optimizers']
-        if r['smallest_lr']
-    )
-    ended = [r for r in runs if r.stage == TUNING]
-    if ended and not any(math.isfinite(r.value) for r in ended):
-        said = f'all {len(ended)} runs diverged or failed ({rates})'
-        why = next((r.message for r in ended if r.message), '')
-        return (
-            f'Undecided: {said}.',
-            f'No learning rate that was tried trains this network{f": {why}" if why else ""}.',
-            'Look at the network and the data first: a loss that is never finite is no coupling.',
-        )
-    return (
-        f'Undecided so far: {len(ended)} tuning runs have ended, none is confirmed.',
-        'Whether it is the rate is not known yet.',
-        'Run the same command again to go on.',
-    )
-
-
-def _coupled(subject: Subject, result: Mapping[str, Any]) -> str:
-    found, margin = result['gap'], result['margin']
-    a, b = found[gap.ADAPTIVE], found[gap.FIXED]
-    who = f'After {subject.budget}, {subject.backbone} is'
-    if a is None or b is None:
-        missing = 'a fixed' if b is None else 'an adaptive'
-        return f'{who} undecided: no optimizer of {missing} rate has a confirmed result.'
-    interval = interval_of(found['interval'])
-    versus = f'best adaptive ({a}) minus best fixed rate ({b}) is {interval} points'
-    n = found['seeds']
-    text = f'{who} {found["words"]}: {versus} (95 % interval, {n} fresh seeds each), '
-    if n > 1 and not result['learned']:
-        return (
-            text + f'but no optimizer is shown to learn more than guessing ({_of_floor(subject)}).'
-        )
-    if found['verdict'] in (gap.ADAPTIVE, gap.FIXED):
-        text += f'all of it beyond the margin of {margin:g}'
-    elif found['verdict'] == gap.NONE:
-        text += f'all of it within the margin of {margin:g}'
-    elif n < 2:
-        return text + 'and one seed decides nothing: give --seeds 4.'
-    elif found['seeds_to_decide'] is None:
-        text += f'too close to the margin of {margin:g} for {gap.MOST_SEEDS} seeds to decide'
-    else:
-        more = max(found['seeds_to_decide'], n + 1)
-        text += f'across the margin of {margin:g}; about {more} seeds would decide (--seeds {more})'
-    behind = result['range']
-    if behind['behind'] and found['verdict'] == gap.NONE:
-        text += f', but {behind["last"]} falls behind by more than that'
-    return text + '.'
-
-
-def _of_floor(subject: Subject) -> str:
-    return f'{subject.metric} {subject.sign * subject.floor:.3g}'
-
-
-def _rate(result: Mapping[str, Any]) -> str:
-    margin, rows = result['margin'], [r for r in result['optimizers'] if r['fresh']]
-    diverged = [r for r in rows if r['default_diverged']]
-    costly = [r for r in rows if (interval_of(r['default_cost']).low) > 0]
-    costly = [r for r in costly if r['default_cost'][0] >= margin]
-    costly.sort(key=lambda r: -r['default_cost'][0])
-    words = [
-        f'{r["name"]} diverges at its default {r["default_lr"]:g} and trains at {r["lr"]:g}'
-        for r in diverged
-    ]
-    words += [
-        f'{r["name"]} loses {_unsigned(interval_of(r["default_cost"]))} points at its default '
-        f'{r["default_lr"]:g} against {r["lr"]:g}'
-        for r in costly
-    ]
-    if words:
-        return f'The rate matters: {"; ".join(words)}.'
-    open_ = [r['name'] for r in rows if interval_of(r['default_cost']).high > margin]
-    if open_:
-        return (
-            f'That it is the rate is not shown: no default costs {margin:g} points for sure, '
-            f'though {", ".join(open_)} might.'
-        )
-    return f'It is not the rate: no default costs more than the margin of {margin:g} points.'
-
-
-def _unsigned(found: Interval) -> str:
-    return str(found).replace('+', '')
-
-
-def _train(subject: Subject, result: Mapping[str, Any]) -> str:
-    best = result['best']
-    mean, low, high = (
-        None if v is None else subject.sign * v for v in interval_of_sign(subject, best['expected'])
-    )
-    expected = (
-        f'{mean:.1f}' if low is None or high is None else f'{mean:.1f} [{low:.1f}, {high:.1f}]'
-    )
-    decay = '' if best['weight_decay'] is None else f', weight decay {best["weight_decay"]:g}'
-    row = next(r for r in result['optimizers'] if r['name'] == best['name'])
-    edge = '; its best rate is the last that was tried' if row['edge'] else ''
-    return (
-        f'Train with {best["name"]}, learning rate {best["lr"]:g}{decay}: '
-        f'{subject.metric} {expected} is expected of the same budget{edge}.'
-    )
-
-
-def interval_of_sign(
-    subject: Subject, numbers: Sequence[float | None]
-) -> tuple[float | None, float | None, float | None]:
-    """Estimate, low and high such that low stays low when an error's sign is turned back."""
-    estimate, low, high = numbers
-    return (estimate, low, high) if subject.sign > 0 else (estimate, high, low)
 
 
 def check_schema(data: Any, where: str) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from bocb_mm.probe import plan, target
 from bocb_mm.probe.options import Options
 from bocb_mm.probe.run import shipped_references
 from bocb_mm.report import gap
-from bocb_mm.report.probed import Subject, check_schema, interval_of
+from bocb_mm.report.probed import Subject, check_schema
 
 
 def test_they_follow_from_their_runs():
@@ -22,7 +22,7 @@ def test_they_follow_from_their_runs():
             sides[row['name']] = fresh
         told = one['gap']
         again = gap.difference(sides[told['adaptive']], sides[told['fixed']])
-        assert again.to_json() == interval_of(told['interval']).to_json()
+        assert again.to_json() == gap.Interval.of(told['interval']).to_json()
         assert told['verdict'] == gap.decide(again, one['margin'])
 
 
