@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -289,6 +290,7 @@ def _settle(setup: Setup) -> None:
     if setup.folder:
         os.chdir(setup.folder)
     os.environ.update(setup.environment)
+    tempfile.tempdir = None  # TMPDIR may be among them
     if setup.devices == '-1':
         stay_on_cpu()
     elif setup.devices is not None:

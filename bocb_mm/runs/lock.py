@@ -19,6 +19,7 @@ class DirectoryInUse(UserError):
 
 
 _FLOCK = '@hhqqi'  # struct flock of 64-bit Linux: type, whence, start, length, process
+_HERE = f'on {socket.gethostname()}'
 _held: dict[str, int] = {}  # real path -> open file; POSIX locks do not keep out one's own process
 
 
@@ -66,7 +67,7 @@ def acquire(work_dir: str | os.PathLike[str], name: str = FILE_NAME) -> None:
         print(f'warning: {directory}: cannot be locked ({error.strerror}), going on without')
         return
     os.ftruncate(fd, 0)
-    os.pwrite(fd, f'process {os.getpid()} on {socket.gethostname()}\n'.encode(), 0)
+    os.pwrite(fd, f'process {os.getpid()} {_HERE}\n'.encode(), 0)
     _held[key] = fd
 
 
@@ -109,6 +110,21 @@ def is_held(work_dir: str | os.PathLike[str], name: str = FILE_NAME) -> bool | N
         return None
     finally:
         os.close(fd)
+
+
+def owner_died(directory: str | os.PathLike[str], name: str = FILE_NAME) -> bool:
+    """Whether a process of this machine had the lock and ended without giving it back.
+
+    Of another machine's it cannot be told where each keeps its own locks of a shared folder.
+    """
+    file = Path(directory) / name
+    if os.path.realpath(file) in _held:  # closing the file would lose the lock
+        return False
+    try:
+        owner = file.read_text(encoding='utf-8').strip()
+    except (OSError, ValueError):
+        return False
+    return owner.endswith(_HERE) and is_held(directory, name) is False
 
 
 class RunLock:

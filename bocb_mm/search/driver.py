@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter, deque
@@ -112,6 +113,8 @@ class _Driver:
         self.next_look, self.places = 0.0, 0
         self.running: RunningEngine | None = None
         self.environment = {k: v for k, v in os.environ.items() if k.startswith('BOCB_')}
+        if self.engine.address is None:
+            self.environment['TMPDIR'] = tempfile.gettempdir()  # Ray's processes have their own
 
     def run(self) -> int:
         """Work until nothing is left, the limit is reached, or a signal comes."""

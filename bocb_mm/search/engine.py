@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bocb_mm.errors import UserError
 from bocb_mm.launch.devices import gpu_names
 from bocb_mm.launch.process import MOST_THREADS, children, search_path, variables
+from bocb_mm.runs import lock
 from bocb_mm.search.worker import MOST_REST, Ended, Job, attempt
 
 _STORE_BYTES = 80 << 20  # the least that Ray takes: nothing large goes through it
@@ -130,6 +132,7 @@ class RunningEngine:
         """Leave nothing in the temporary folder."""
         if self.temporary is not None:
             shutil.rmtree(self.temporary, ignore_errors=True)
+            lock.release(self.temporary)
 
     def submit(self, job: Job, avoid: frozenset[str] = frozenset()) -> Any:
         """Let Ray place an attempt; returns Ray's reference to its result.
@@ -174,12 +177,12 @@ class RunningEngine:
     # -- starting ---------------------------------------------------------------------------
 
     def _start(self) -> None:
-        # Paths of sockets may have some hundred characters, and Ray's own part has seventy.
-        folder = tempfile.gettempdir()
-        self.temporary = tempfile.mkdtemp(
-            prefix='bocb-', dir=folder if len(folder) < 20 else '/tmp'
-        )
-        told = {'CUDA_VISIBLE_DEVICES': ','.join(self.engine.gpus), 'PYTHONPATH': search_path()}
+        self.temporary = _temporary_folder()
+        told = {
+            'CUDA_VISIBLE_DEVICES': ','.join(self.engine.gpus),
+            'PYTHONPATH': search_path(),
+            'TMPDIR': self.temporary,  # Ray ends its processes so that none clears up after itself
+        }
         old = children()
         try:
             with variables(told):  # as Ray's processes see them
@@ -257,6 +260,19 @@ def _placed(job: Job) -> Ended:
     import ray
 
     return attempt(job, ray.get_runtime_context().get_node_id())
+
+
+def _temporary_folder() -> str:
+    """A folder for Ray's files, locked by this process; those of drivers that were killed go."""
+    # Paths of sockets may have some hundred characters, and Ray's own part has seventy.
+    parent = Path(tempfile.gettempdir())
+    parent = parent if len(str(parent)) < 20 else Path('/tmp')
+    for left in parent.glob('bocb-*'):
+        if lock.owner_died(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix='bocb-', dir=parent)
+    lock.acquire(folder)
+    return folder
 
 
 def _import_ray() -> Any:

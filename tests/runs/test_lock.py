@@ -48,6 +48,23 @@ def test_the_lock_of_another_process_is_seen_until_it_dies(tmp_path, another):
     lock.release(tmp_path)
 
 
+def test_that_the_owner_died_is_told_of_those_of_this_machine_only(tmp_path, another):
+    assert not lock.owner_died(tmp_path), 'it lives'
+    lock.acquire(tmp_path / 'own')
+    assert not lock.owner_died(tmp_path / 'own') and lock.is_held(tmp_path / 'own')
+    lock.release(tmp_path / 'own')
+    assert not lock.owner_died(tmp_path / 'own'), 'it gave the lock back'
+    another.kill()
+    another.wait()
+    assert lock.owner_died(tmp_path)
+    file = tmp_path / lock.FILE_NAME
+    for other in ('process 7 on another_machine\n', '', '\xff'):
+        file.write_text(other, encoding='latin-1')
+        assert not lock.owner_died(tmp_path)
+    file.unlink()
+    assert not lock.owner_died(tmp_path), 'somebody else made this folder'
+
+
 def test_a_run_whose_process_is_gone_is_not_running(tmp_path, another):
     RunRecord('pose', 'coco', 'R-50', 'SGD').save(tmp_path)
     assert status_of(tmp_path) == 'running'

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -33,6 +35,16 @@ def make_study(tmp_path):
         return Study(place, plan)
 
     return make
+
+
+@pytest.fixture
+def own_tmp(monkeypatch):
+    """A temporary folder with a name as short as Ray needs it."""
+    folder = tempfile.mkdtemp(prefix='t', dir='/tmp')
+    monkeypatch.setattr(tempfile, 'tempdir', folder)
+    monkeypatch.setenv('TMPDIR', folder)  # for processes
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)  # processes of a killed Ray may still write
 
 
 @pytest.fixture

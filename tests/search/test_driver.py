@@ -1,9 +1,7 @@
 """The driver with trials that only say that they ran, and Ray for real."""
 
 import os
-import shutil
 import signal
-import tempfile
 import threading
 from types import SimpleNamespace
 
@@ -21,15 +19,6 @@ from bocb_mm.search.plan import Cell
 from bocb_mm.search.worker import Job
 
 HERE = Engine(jobs=4, threads=1, most_rest=0.01)
-
-
-@pytest.fixture
-def own_tmp(monkeypatch):
-    """A temporary folder with a name as short as Ray needs it."""
-    folder = tempfile.mkdtemp(prefix='t', dir='/tmp')
-    monkeypatch.setattr(tempfile, 'tempdir', folder)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def test_every_way_to_end_is_recorded_and_only_the_machines_are_tried_again(
@@ -51,6 +40,7 @@ def test_every_way_to_end_is_recorded_and_only_the_machines_are_tried_again(
         9: ('completed', 'done', 9.0),
         10: ('interrupted', 'failed', None),
     }
+    assert {line.split()[-1] for line in diary()} == {own_tmp}, 'not the one of Ray'
     runs = {int(lr): n for (lr, _), n in diary.count('ran').items()}
     assert runs == {1: 1, 2: 1, 3: 1, 4: 1, 5: 3, 6: 3, 7: 1, 8: 1, 9: 3, 10: 3}
     told = {int(r.cell.lr): r.message for r in study.rows()}

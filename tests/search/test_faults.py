@@ -91,7 +91,7 @@ def test_a_part_of_ray_killed(victim, drive, make_study, hold, diary, wait_for, 
     )
 
 
-def test_the_driver_killed(drive, make_study, hold, diary, wait_for, undisturbed):
+def test_the_driver_killed(drive, make_study, hold, diary, wait_for, undisturbed, own_tmp):
     study = make_study(RATES)
     driver = drive(study)
     trials = first_trials(study, wait_for, driver)
@@ -101,11 +101,13 @@ def test_the_driver_killed(drive, make_study, hold, diary, wait_for, undisturbed
     driver.wait()
     wait_for(lambda: not any(alive(pid) for pid in [*below, *trials]), why=lambda: str(below))
     assert set(diary.count('interrupted').values()) == {1}, 'they saved before they ended'
+    assert len(os.listdir(own_tmp)) == 1, 'nobody was left to remove it'
     hold.release()
     finish(drive(study), study)
     undisturbed(study, diary)
     starts = [line.split()[-1] for line in diary() if ' starts ' in line]
     assert sum(start != '0' for start in starts) == 2, 'they went on from where they had saved'
+    assert os.listdir(own_tmp) == [], 'the next driver clears up after it'
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
