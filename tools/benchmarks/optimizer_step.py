@@ -26,6 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import timm.optim
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -79,6 +80,7 @@ OTHER = {
 
 CLOCKS = [time.perf_counter]  # the last one is read
 
+MODELS = {'ResNet-50': 'resnet50', 'DeiT-S': 'deit_small_patch16_224'}  # as timm calls them
 MUONS = ('Muon', 'NorMuon')
 
 
@@ -95,23 +97,16 @@ class Kernels(TorchDispatchMode):
         aliases = [a.alias_info for a in function._schema.returns]
         view = any(a is not None and not a.is_write for a in aliases)
         leaves = tree_leaves((args, kwargs, out))
-        self.count += not view and any(_is_tensor(t) and t.numel() > 1 for t in leaves)
+        self.count += not view and any(
+            isinstance(leaf, torch.Tensor) and leaf.numel() > 1 for leaf in leaves
+        )
         return out
 
 
 def shapes_of(model: str) -> list[torch.Size]:
-    """Shapes of all parameters of ``'ResNet-50'`` or ``'DeiT-S'``."""
-    if model == 'ResNet-50':
-        import torchvision
-
-        with torch.device('meta'):
-            network = torchvision.models.resnet50()
-    else:
-        import timm
-
-        with torch.device('meta'):
-            network = timm.create_model('deit_small_patch16_224')
-    return [p.shape for p in network.parameters()]
+    """Shapes of all parameters of one of :data:`MODELS`."""
+    with torch.device('meta'):
+        return [p.shape for p in timm.create_model(MODELS[model]).parameters()]
 
 
 def make_parameters(shapes: list[torch.Size]) -> list[torch.nn.Parameter]:
@@ -140,10 +135,8 @@ def contestants(name: str) -> dict[str, Callable[[Any], torch.optim.Optimizer]]:
         if name in ('SGD', 'Adam', 'AdamW', 'AdaGrad'):
             found['torch fused'] = lambda p: cls(p, fused=True, **SETTINGS, **more)
     if name in TIMM:
-        from timm.optim import get_optimizer_class
-
         timm_key, timm_more = TIMM[name]
-        timm_cls = get_optimizer_class(timm_key, bind_defaults=False)
+        timm_cls = timm.optim.get_optimizer_class(timm_key, bind_defaults=False)
         found['timm'] = lambda p: timm_cls(p, **SETTINGS, **timm_more)
     if name in OTHER:
         from pytorch_optimizer import load_optimizer
@@ -233,13 +226,8 @@ def peak_extra(
     for event in sorted((e for e in events if e.name() == '[memory]'), key=lambda e: e.start_ns()):
         current += event.nbytes()
         peak = max(peak, current)
-    return peak - sum(
-        t.nbytes for t in tree_leaves(list(optimizer.state.values())) if _is_tensor(t)
-    )
-
-
-def _is_tensor(leaf: Any) -> bool:
-    return isinstance(leaf, torch.Tensor)
+    state = tree_leaves(list(optimizer.state.values()))
+    return peak - sum(leaf.nbytes for leaf in state if isinstance(leaf, torch.Tensor))
 
 
 def measure(
@@ -315,7 +303,7 @@ def table(rows: list[dict[str, Any]], threads: int) -> str:
     """The results with one number of threads as Markdown."""
     head = ['optimizer', 'ours', 'ours foreach', *PEERS]
     head += ['ours / peer', 'ours / fused AdamW', 'memory', 'memory foreach']
-    lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
+    lines = []
     for row in rows:
         ms = row['ms'][threads]
         both = {k: v for k, v in ms.items() if k.startswith('pytorch_optimizer')}
@@ -332,21 +320,23 @@ def table(rows: list[dict[str, Any]], threads: int) -> str:
         cells.append(f'{ms["ours"] / min(rivals):.2f}' if rivals else 'no peer')
         cells.append(f'{ms["ours"] / ms["AdamW fused"]:.2f}')
         cells += [f'{row["memory"]:.2f}', f'{row["memory foreach"]:.2f}']
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+        lines.append(cells)
+    return markdown(head, lines)
 
 
 def compiled_table(rows: list[dict[str, Any]], threads: int) -> str:
     """Compiled steps as Markdown."""
-    lines = [
-        '| optimizer | compiled | fused AdamW | ratio | first two steps, s |',
-        '|---|---|---|---|---|',
-    ]
+    lines = []
     for row in rows:
         ours, fused = (row['ms'][threads][k] for k in ('compiled', 'AdamW fused'))
         cells = [row['name'], f'{ours:.1f}', f'{fused:.1f}', f'{ours / fused:.2f}']
-        lines.append('| ' + ' | '.join([*cells, f'{row["seconds"]:.0f}']) + ' |')
-    return '\n'.join(lines)
+        lines.append([*cells, f'{row["seconds"]:.0f}'])
+    return markdown(['optimizer', 'compiled', 'fused AdamW', 'ratio', 'first two steps, s'], lines)
+
+
+def markdown(head: list[str], lines: list[list[str]]) -> str:
+    """A table."""
+    return '\n'.join('| ' + ' | '.join(r) + ' |' for r in [head, ['---'] * len(head), *lines])
 
 
 NOTES = '<!-- written by hand from here on -->'
@@ -380,7 +370,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--out', type=Path, default=Path('docs/optimizers_benchmark.md'))
     parser.add_argument('--only', nargs='+', metavar='NAME', help='optimizers to measure')
-    parser.add_argument('--models', nargs='+', default=['ResNet-50', 'DeiT-S'])
+    parser.add_argument('--models', nargs='+', default=list(MODELS), choices=MODELS)
     parser.add_argument('--rounds', type=int, default=11)
     parser.add_argument('--threads', type=int, nargs='+', default=[torch.get_num_threads()])
     parser.add_argument(
