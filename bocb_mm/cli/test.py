@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bocb_mm import shipped
+from bocb_mm.cli.running import add_running
 from bocb_mm.errors import UserError, one_line_errors
 from bocb_mm.launch.leaving import leaves_at_once
 from bocb_mm.runs.files import atomic_write_text, check_parent
@@ -23,10 +24,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint')
     parser.add_argument('--work-dir', metavar='DIR', help='default: test beside the checkpoint')
     parser.add_argument('--out', metavar='FILE.json', help='write the metrics there as well')
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
-    parser.add_argument('--trust-checkpoint', action='store_true')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+    add_running(parser)
     return parser.parse_args(argv)
 
 

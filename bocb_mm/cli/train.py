@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from bocb_mm import facts, shipped
+from bocb_mm.cli.running import add_running
 from bocb_mm.errors import one_line_errors, unknown_name
 from bocb_mm.launch.leaving import leaves_at_once
 
@@ -44,12 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--metric', metavar='NAME', help='metric to judge by, as logged, e.g. coco/AP'
     )
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
-    parser.add_argument(
-        '--trust-checkpoint', action='store_true', help='load checkpoints that can run any code'
-    )
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+    add_running(parser)
     return parser.parse_args(argv)
 
 
