@@ -57,6 +57,31 @@ def writing_directly() -> Iterator[None]:
         runner.save_checkpoint = original
 
 
+def average_before_loading() -> None:
+    """Let ``EMAHook`` have its copy of the model when a ``FlexibleRunner`` loads a checkpoint.
+
+    mmengine 0.10.7's FlexibleRunner loads before it calls ``before_run``, where EMAHook makes the
+    copy: every resume ends in ``'EMAHook' object has no attribute 'ema_model'``.
+    """
+    from mmengine.hooks import EMAHook
+    from mmengine.runner._flexible_runner import FlexibleRunner
+
+    original = FlexibleRunner.load_or_resume
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def load_or_resume(runner: FlexibleRunner) -> None:
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):
+                hook.before_run(runner)
+                # The runner's own call, which comes after loading, would copy the model anew.
+                hook.before_run = lambda _, hook=hook: hook.__dict__.pop('before_run')
+        original(runner)
+
+    FlexibleRunner.load_or_resume = load_or_resume
+
+
 def quiet_pkg_resources() -> None:
     """Leave out the warning that pkg_resources is deprecated.
 

@@ -15,7 +15,7 @@ from bocb_mm.checkpoints.plain import check_optimizer, make_plain
 from bocb_mm.checkpoints.read import install_safe_loading, is_trusting, safe_globals
 from bocb_mm.checkpoints.rotation import Rotation
 from bocb_mm.checkpoints.write import save_atomically
-from bocb_mm.compat import allow_mmengine_checkpoints, resumed_from
+from bocb_mm.compat import allow_mmengine_checkpoints, average_before_loading, resumed_from
 from bocb_mm.errors import CheckpointError
 from bocb_mm.hooks.divergence import DivergenceHook
 from bocb_mm.registry import HOOKS
@@ -67,6 +67,7 @@ class SafeCheckpointHook(CheckpointHook):
         # Here, since FlexibleRunner loads before the first call of a hook.
         allow_mmengine_checkpoints(safe_globals())
         install_safe_loading()
+        average_before_loading()
 
     def before_run(self, runner: Runner) -> None:
         """Take the directory's lock and note the settings before anything is loaded."""

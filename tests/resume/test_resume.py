@@ -9,6 +9,7 @@ from bocb_mm.checkpoints.read import CheckpointError, install_safe_loading, load
 from bocb_mm.errors import UserError
 from bocb_mm.optimizers import get_spec, list_optimizers
 from bocb_mm.resume.find import find_resumable
+from bocb_mm.runs.record import RunRecord
 from tests import tiny_training as tiny
 
 TWO_HALVES = {
@@ -220,6 +221,31 @@ def test_the_flexible_runner_resumes_bit_equal(interval, tmp_path):
     assert tiny.same(whole, again)
     saved = load_checkpoint(tmp_path / 'again' / 'iter_12.pth')
     assert (saved['meta']['iter'], saved['meta']['epoch']) == (12, 1)
+
+
+@pytest.mark.parametrize('kind', [Runner, FlexibleRunner])
+def test_averaged_weights_resume_bit_equal_and_are_recorded(kind, tmp_path):
+    def make():
+        record = dict.fromkeys(('task', 'dataset', 'backbone'), 'own')
+        return {
+            'kind': kind,
+            'default_hooks': tiny.saving(max_keep_ckpts=9),
+            'custom_hooks': [
+                {'type': 'EMAHook', 'momentum': 0.3},
+                {'type': 'bocb_mm.RunRecordHook', **record, 'metric': 'tiny/accuracy'},
+            ],
+        }
+
+    assert tiny.same(*tiny.whole_and_resumed(tmp_path, 9, make))
+    whole, again = (tmp_path / name / 'iter_18.pth' for name in ('whole', 'again'))
+    trained, average = (load_checkpoint(whole)[k] for k in ('ema_state_dict', 'state_dict'))
+    assert not torch.equal(trained['module.head.weight'], average['head.weight'])
+    for part in ('ema_state_dict', 'state_dict'):
+        assert tiny.same(load_checkpoint(whole)[part], load_checkpoint(again)[part])
+    first, second = (RunRecord.load(tmp_path / name) for name in ('whole', 'again'))
+    assert first.status == second.status == 'completed'
+    assert len(first.evaluations) == 3 and first.evaluations == second.evaluations
+    assert first.started == second.started and first.n_parameters == second.n_parameters
 
 
 @pytest.fixture
