@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def shared_data() -> Path:
     if not (path / 'cifar10').is_dir():
         pytest.skip(f'no real data at {path} (set BOCB_REAL_DATA)')
     return path
+
+
+@pytest.fixture
+def cxx() -> None:
+    """A C++ compiler, as code that torch generates for a CPU needs; skips where there is none."""
+    if not shutil.which(os.environ.get('CXX', 'g++')):
+        pytest.skip('no C++ compiler on PATH (g++, or what CXX names)')
 
 
 @pytest.fixture(autouse=True)

@@ -253,6 +253,7 @@ def test_many_groups_are_one_graph(compilations):
     assert compilations.frame_count == 1
 
 
+@pytest.mark.usefixtures('cxx')
 def test_generated_code_follows_layouts():
     """Compiled in earnest: code that reads a gradient's memory in another order is wrong."""
     torch._dynamo.reset()

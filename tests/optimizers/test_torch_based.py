@@ -178,6 +178,7 @@ def test_gradients_in_another_layout(name, mode, compilations):
     assert_alike(ours, mine, theirs, atol=1e-9)
 
 
+@pytest.mark.usefixtures('cxx')
 def test_compiled_code_with_other_layouts():
     """With generated code, which relies on layouts."""
     torch._dynamo.reset()
