@@ -21,8 +21,9 @@ class BatchRandomResizedCrop:
     """Crop a box of random area and aspect ratio from each image and resize it by cubics.
 
     Pillow's filter (a = -1/2, widened where it shrinks) as one matrix a side and image, with
-    Pillow's rounding to whole grey levels after each side, rows first. (Pillow takes the columns
-    first where it enlarges the width and shrinks the height.)
+    Pillow's rounding to whole grey levels after each side, rows first. (Pillow 13 takes the columns
+    first where it shrinks the height, and by more than twice as many pixels as the width; 17 of 255
+    levels apart was the most seen on noise.)
 
     Args:
         scale: Height and width of the output in pixels, or one number for both.
