@@ -81,6 +81,9 @@ class MultiTensorOptimizer(StrictOptimizer, torch.optim.Optimizer):
     elementwise = True
     """Whether an element is updated from its own gradients alone."""
 
+    joint = False
+    """Whether a step needs the gradients of all parameters together."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the signature of the defaults."""
         super().__init_subclass__(**kwargs)
@@ -144,7 +147,7 @@ class MultiTensorOptimizer(StrictOptimizer, torch.optim.Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
-            sharding.check(type(self).__name__, group, self.elementwise)
+            sharding.check(type(self).__name__, group, self.elementwise, self.joint)
             for p in group['params']:
                 if p.is_complex():
                     raise SettingError(f'parameter of dtype {p.dtype}: expected a real one')
@@ -180,12 +183,21 @@ class MultiTensorOptimizer(StrictOptimizer, torch.optim.Optimizer):
         if any(group.get('max_grad_norm') for group in self.param_groups) and grads:
             norm = global_norm(grads)
         calls = [call for group in self.param_groups for call in self._calls(group, norm)]
+        self.prepare(calls)
         if self.compile:
             self._run_compiled(calls)
         else:
             for call in calls:
-                self._run(call)
+                for piece in self._pieces(call):
+                    self.update(*piece)
+        self.finish(calls)
         return loss
+
+    def prepare(self, calls: list[Call]) -> None:
+        """What all parameters give together before the formula runs, into their ``c``."""
+
+    def finish(self, calls: list[Call]) -> None:
+        """What is done outside of the formula after it has run, in every mode alike."""
 
     def _calls(self, group: dict[str, Any], norm: Tensor | None) -> Iterable[Call]:
         """Count a step of the group and sort its parameters by what :meth:`update` needs alike."""
@@ -217,13 +229,12 @@ class MultiTensorOptimizer(StrictOptimizer, torch.optim.Optimizer):
             state.update(step=0, **self.init_state(p, group))
         return state
 
-    def _run(self, call: Call) -> None:
+    def _pieces(self, call: Call) -> Iterable[Call]:
+        """What the formula gets at a time."""
         on_cpu = call.params[0].device.type == 'cpu'
         if self.foreach or (self.foreach is None and not on_cpu):
-            self.update(*call)
-            return
-        for piece in blocks(call, cut=self.elementwise):
-            self.update(*piece)
+            return [call]
+        return blocks(call, cut=self.elementwise)
 
     def _run_compiled(self, calls: list[Call]) -> None:
         if not calls:

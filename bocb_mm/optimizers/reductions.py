@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 
-def norms(tensors: list[Tensor]) -> Tensor:
-    """Euclidean norm of each tensor, shape (tensors,), at least in single precision."""
+def norms(tensors: list[Tensor], kind: int = 2) -> Tensor:
+    """Norm of each tensor, shape (tensors,), at least in single precision; Euclidean by default."""
     own = tensors[0].dtype
     wide = torch.promote_types(own, torch.float32)
     # a DTensor of torch 2.14.1 takes no dtype
     exact = wide == own or hasattr(tensors[0], 'to_local')
-    found = torch._foreach_norm(tensors) if exact else torch._foreach_norm(tensors, 2, wide)
+    found = torch._foreach_norm(tensors, kind, *([] if exact else [wide]))
     return torch.stack([n.to(found[0].device) for n in found])
 
 

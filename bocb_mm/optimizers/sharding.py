@@ -41,8 +41,8 @@ def part_of(p: Tensor) -> str:
     return 'DeepSpeed' if hasattr(p, 'ds_id') else ''
 
 
-def check(name: str, group: dict[str, Any], elementwise: bool) -> None:
-    """Refuse parameters that are not whole where the formula needs them whole.
+def check(name: str, group: dict[str, Any], elementwise: bool, joint: bool) -> None:
+    """Refuse parameters that are not whole, or not all, where the formula needs them so.
 
     Raises:
         SettingError: It would be silently wrong; the message says why and what to do.
@@ -56,7 +56,12 @@ def check(name: str, group: dict[str, Any], elementwise: bool) -> None:
             )
         if part and not part.startswith('DTensor') and group.get('max_grad_norm'):
             raise _clips_a_share(name, part)
-    if group.get('max_grad_norm') and built_by_zero():
+    if (joint or group.get('max_grad_norm')) and built_by_zero():
+        if joint:
+            raise SettingError(
+                f'{name} needs all gradients, but ZeroRedundancyOptimizer gives each process a '
+                'share: train it without ZeroRedundancyOptimizer'
+            )
         raise _clips_a_share(name, 'ZeroRedundancyOptimizer')
 
 

@@ -8,6 +8,8 @@ import math
 
 import torch
 
+from bocb_mm.optimizers.soap import eigenvectors
+
 
 def sgd(p, g, s, t, lr, wd, momentum=0.9):
     g += wd * p
@@ -219,6 +221,40 @@ def muon(p, g, s, t, lr, wd, shape, nesterov=True, rows=None):
     return [w * (1 - lr * wd) - lr * scale * x for w, x in zip(p, o.flatten().tolist())]
 
 
+def soap(p, g, s, t, lr, wd, shape, betas=(0.95, 0.95), eps=1e-8, every=10):
+    """Whole tensors as lists; the moment in the weight's own space, one einsum a dimension."""
+    b1, b2 = betas
+    w, x = (torch.tensor(y, dtype=torch.float64).view(shape) for y in (p, g))
+    dims = [i for i, n in enumerate(shape) if n > 1] if len(shape) > 1 else []
+    factors = s.setdefault('f', {i: torch.zeros(shape[i], shape[i]).double() for i in dims})
+    letters = 'abcd'[: len(shape)]
+
+    def turned(y, back=False):
+        for i in dims:
+            pair = f'z{letters[i]}' if back else f'{letters[i]}z'
+            y = torch.einsum(f'{letters},{pair}->{letters.replace(letters[i], "z")}', y, s['q'][i])
+        return y
+
+    if t > 1:
+        s['m'] = b1 * s.get('m', 0.0) + (1 - b1) * x
+        s['v'] = b2 * s.get('v', 0.0) + (1 - b2) * turned(x) ** 2
+        rate = lr * math.sqrt(1 - b2 ** (t - 1)) / (1 - b1 ** (t - 1))
+        w = w - rate * turned(turned(s['m']) / (s['v'].sqrt() + eps), back=True)
+        w = w - lr * wd * w
+    for i in dims:
+        rows = x.movedim(i, 0).reshape(shape[i], -1)
+        factors[i] = b2 * factors[i] + (1 - b2) * rows @ rows.T
+    if t == 1:
+        s['q'] = {i: eigenvectors(f[None])[0] for i, f in factors.items()}
+    elif (t - 1) % every == 0:
+        for i, f in factors.items():
+            values = torch.einsum('az,ab,bz->z', s['q'][i], f, s['q'][i])
+            order = values.argsort(descending=True)
+            s['v'] = s['v'].index_select(i, order)
+            s['q'][i] = torch.linalg.qr(f @ s['q'][i][:, order]).Q
+    return w.flatten().tolist()
+
+
 def adafactor(p, g, s, t, lr, wd, shape, eps=1e-30, threshold=1.0):
     """Whole tensors as lists, kernels as (out, in*k*k)."""
     new = t**-0.8
@@ -237,6 +273,36 @@ def adafactor(p, g, s, t, lr, wd, shape, eps=1e-30, threshold=1.0):
     u = [x / math.sqrt(y) for x, y in zip(g, v)]
     clip = max(1.0, _norm(u) / math.sqrt(len(u)) / threshold)
     return [w * (1 - lr * wd) - lr * x / clip for w, x in zip(p, u)]
+
+
+class Prodigy(torch.optim.Optimizer):
+    """All weights in one list, the sums in plain Python; ``safeguard_warmup``."""
+
+    def __init__(self, params, lr=1.0, weight_decay=0.0, eps=1e-8, d=1e-6, betas=(0.9, 0.999)):
+        self.settings, self.cells, self.d, self.r = (eps, *betas), {}, d, 0.0
+        super().__init__(params, {'lr': lr, 'weight_decay': weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        eps, b1, b2 = self.settings
+        top = max(group['lr'] for group in self.param_groups)
+        d, inner, length = self.d, 0.0, 0.0
+        for group in self.param_groups:
+            lr, wd = group['lr'], group['weight_decay']
+            for p in group['params']:
+                weights, new = p.flatten().tolist(), []
+                cells = self.cells.setdefault(p, [{'p0': w} for w in weights])
+                for w, g, s in zip(weights, p.grad.flatten().tolist(), cells):
+                    inner += g * (s['p0'] - w)
+                    s['m'] = b1 * s.get('m', 0.0) + (1 - b1) * d * g
+                    s['v'] = b2 * s.get('v', 0.0) + (1 - b2) * (d * g) ** 2
+                    s['s'] = math.sqrt(b2) * s.get('s', 0.0) + d * d * g * lr / top
+                    length += abs(s['s'])
+                    step = lr * d * s['m'] / (math.sqrt(s['v']) + d * eps) if s['m'] else 0.0
+                    new.append(w * (1 - lr * d * wd) - step)
+                p.copy_(torch.tensor(new, dtype=p.dtype).view_as(p))
+        self.r = math.sqrt(b2) * self.r + d * d * top * inner
+        self.d = max(d, self.r / length)
 
 
 class Plain(torch.optim.Optimizer):

@@ -41,8 +41,10 @@ class Case:
         missing: Why there is no second independent reference.
         kernels_per_matrix: Kernels that a step with ``foreach`` has more for each parameter of two
             or more dimensions: PyTorch has no sum over the rows of many tensors.
-        stacks: Whether matrices are stacked by shape: 20 kernels and more memory for each shape.
+        stacks: Kernels that a step has more for each shape of matrices, where these are stacked,
+            which takes memory too; 0 where they are not.
         buffers: Lists of the size of the parameters that a step takes.
+        idle: Steps before the first that moves a weight.
     """
 
     lr: float
@@ -50,8 +52,9 @@ class Case:
     shrink: Callable[[float, float], float] | None
     missing: str = ''
     kernels_per_matrix: int = 0
-    stacks: bool = False
+    stacks: int = 0
     buffers: int = 1
+    idle: int = 0
 
 
 def timm(
@@ -140,6 +143,65 @@ def halves(name: str, module: str, function: str, **settings: Any) -> Reference:
         return optimizer
 
     return Reference(build)
+
+
+def in_double_with_our_null_space(reference: Reference) -> Reference:
+    """pytorch_optimizer's SOAP without its single precision, and with our basis of a null space.
+
+    LAPACK's depends on rounding; test_soap.py looks at ours.
+    """
+    import importlib
+    from types import SimpleNamespace
+
+    from bocb_mm.optimizers.soap import eigenvectors
+
+    place = importlib.import_module('pytorch_optimizer.optimizer.soap')
+
+    def eigh(m: torch.Tensor) -> Any:
+        return None, eigenvectors(m[None])[0].flip(1)  # by rising eigenvalue, as torch's
+
+    linalg = SimpleNamespace(eigh=eigh, qr=torch.linalg.qr)
+    exact = SimpleNamespace(**vars(torch) | {'linalg': linalg, 'float32': torch.float64})
+
+    def build(groups: Any) -> torch.optim.Optimizer:
+        optimizer = reference.build(groups)
+        optimizer.register_step_pre_hook(lambda *_: setattr(place, 'torch', exact))
+        optimizer.register_step_post_hook(lambda *_: setattr(place, 'torch', torch))
+        return optimizer
+
+    return Reference(build, reference.ours, reference.why)
+
+
+def at_one_rate(reference: Reference) -> Reference:
+    """For a library with one rate: other groups' weights divided by their part of the first's.
+
+    The library's own sums are in the default precision, which is double here.
+    """
+
+    def build(groups: Any) -> torch.optim.Optimizer:
+        pairs, scaled = [], []
+        for group in groups:
+            part = group['lr'] / groups[0]['lr']
+            own = [torch.nn.Parameter(p.detach() / part) for p in group['params']]
+            pairs += [(q, p, part) for q, p in zip(own, group['params'])]
+            scaled.append({**group, 'params': own})
+        optimizer = reference.build(scaled)
+
+        def before(*_: Any) -> None:
+            torch.set_default_dtype(torch.float64)
+            for q, p, part in pairs:
+                q.grad = p.grad * part
+
+        def after(*_: Any) -> None:
+            torch.set_default_dtype(torch.float32)
+            for q, p, part in pairs:
+                p.data.copy_(q.detach() * part)
+
+        optimizer.register_step_pre_hook(before)
+        optimizer.register_step_post_hook(after)
+        return optimizer
+
+    return Reference(build, reference.ours, reference.why)
 
 
 def loop(name: str, **settings: Any) -> Reference:
@@ -293,7 +355,7 @@ CASES = {
             'python': python(plain.muon, whole=True),
         },
         decoupled,
-        stacks=True,
+        stacks=20,
     ),
     'NorMuon': Case(
         0.02,
@@ -308,7 +370,7 @@ CASES = {
         },
         decoupled,
         kernels_per_matrix=3,
-        stacks=True,
+        stacks=20,
     ),
     'CAdamW': Case(
         1e-2,
@@ -348,6 +410,35 @@ CASES = {
             'python': python(plain.schedule_free_adamw),
         },
         decoupled,
+    ),
+    'SOAP': Case(
+        1e-2,
+        {
+            'pytorch_optimizer': in_double_with_our_null_space(other('soap')),
+            'python': python(plain.soap, whole=True),
+        },
+        decoupled,
+        stacks=40,
+        buffers=2,
+        idle=1,
+    ),
+    'Prodigy': Case(
+        1.0,
+        {
+            'pytorch_optimizer': at_one_rate(
+                other(
+                    'prodigy',
+                    {'eps': 1e-20},
+                    'it multiplies eps with the new d, the paper with the old; and the multiple of a '
+                    "group's rate is one of eps here",
+                    eps=1e-20,
+                    safeguard_warmup=True,
+                )
+            ),
+            'python': Reference(plain.Prodigy),
+        },
+        lambda lr, wd: 1 - 1e-6 * lr * wd,
+        buffers=2,
     ),
 }
 
@@ -411,4 +502,12 @@ DRAWN = {
     'warmup_steps': among(0, 2, 20),
     'train_mode': among(True),
     'optimize_1d': flag,
+    'precondition_frequency': among(1, 2, 10),
+    'max_precondition_dim': among(3, 10000),
+    'd0': among(1e-6, 1e-3),
+    'd_coef': between(0.5, 2.0),
+    'use_bias_correction': flag,
+    'safeguard_warmup': flag,
+    'd': among(None),
+    'd_numerator': among(None),
 }

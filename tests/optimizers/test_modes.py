@@ -51,7 +51,7 @@ def parameters(shapes, device='cpu'):
 def few(name, copies):
     """How many kernels a step may have for so many copies of :data:`SHAPES`."""
     spec, case = optimizers.get_spec(name), CASES[name]
-    most = (25 if spec.elementwise else 60) + 20 * MATRICES * case.stacks
+    most = (25 if spec.elementwise else 60) + MATRICES * case.stacks
     return most + case.kernels_per_matrix * MATRICES * copies
 
 

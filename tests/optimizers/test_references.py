@@ -67,6 +67,8 @@ def test_foreach_equals_default(name, model_name):
         ('MARS', {'optimize_1d': True}),
         ('AdEMAMix', {'warmup': 15}),
         ('ScheduleFreeAdamW', {'warmup_steps': 15}),
+        ('SOAP', {'precondition_frequency': 3, 'max_precondition_dim': 5}),
+        ('Prodigy', {'d0': 1e-3, 'use_bias_correction': True, 'safeguard_warmup': False}),
     ],
 )
 def test_foreach_equals_default_with_other_settings(name, settings):
@@ -95,6 +97,19 @@ OTHERS = {
         {'weight_decouple': True, 't_alpha_beta3': 30},
         {'warmup': 30},
     ),
+    'SOAP': (
+        'pytorch_optimizer',
+        'soap',
+        {'precondition_frequency': 3, 'max_precondition_dim': 5},
+        {'precondition_frequency': 3, 'max_precondition_dim': 5},
+    ),
+    'Prodigy': (
+        'pytorch_optimizer',
+        'prodigy',
+        {'eps': 1e-20, 'd0': 1e-3, 'd_coef': 2.0, 'bias_correction': True},
+        {'eps': 1e-20, 'd0': 1e-3, 'd_coef': 2.0, 'use_bias_correction': True}
+        | {'safeguard_warmup': False},
+    ),
     'AdaBound': (
         'pytorch_optimizer',
         'adabound',
@@ -110,9 +125,14 @@ def test_other_settings_equal_the_library(name):
 
     library, key, theirs_settings, ours = OTHERS[name]
     make_reference = table.timm if library == 'timm' else table.other
+    adapt = {
+        'SOAP': table.in_double_with_our_null_space,
+        'Prodigy': table.at_one_rate,
+    }.get(name, lambda reference: reference)
     model = run(name, 'cnn', **ours)
     theirs = make('cnn')
     groups = groups_of(theirs, CASES[name].lr, 0.05)
     rates = [g['lr'] for g in groups]
-    train(theirs, make_reference(key, **theirs_settings).build(groups), data(50), rates)
+    reference = adapt(make_reference(key, **theirs_settings))
+    train(theirs, reference.build(groups), data(50), rates)
     assert difference(model, theirs) < 1e-6

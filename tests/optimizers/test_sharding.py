@@ -44,11 +44,14 @@ def test_the_others_refuse_shards_and_take_copies(name, found):
 
 @pytest.mark.parametrize('name', OWN)
 def test_zero_redundancy_optimizer(name, found):
-    """It divides whole parameters among processes: a global norm is the only thing that breaks."""
+    """It divides whole parameters among processes: a sum over all is the only thing that breaks."""
+    if name == 'Prodigy':
+        assert 'Prodigy needs all gradients' in found[name]['zero']
+        return
     if name == 'LAMB':  # clips by default
         assert 'max_grad_norm=0' in found[name]['zero']
         name = 'LAMB unclipped'
-    assert found[name]['zero'] < 1
+    assert found[name]['zero'] > 0
     assert 'ZeroRedundancyOptimizer' in found['Adan clipped']['zero']
 
 
