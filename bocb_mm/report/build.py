@@ -10,6 +10,7 @@ import pandas as pd
 from bocb_mm.errors import UserError
 from bocb_mm.report import (
     coupling,
+    extended,
     figures,
     html,
     intervals,
@@ -77,7 +78,7 @@ def gather(options: Options) -> Report:
     scan = records.read_runs(directories, options.metric, options.progress)
     scan.runs += shared.read(shared_files)
     rows, left_out = load.tidy_runs(scan.runs, options.value)
-    found = load.tables_from_runs(rows, scan.runs, options.gamma) + found
+    found = extended.split(load.tables_from_runs(rows, scan.runs, options.gamma) + found)
     if options.paper:
         for table in found:
             load.add_reference(table)
@@ -90,7 +91,7 @@ def gather(options: Options) -> Report:
     source = next((s for s in ('runs', 'csv', 'paper') if any(t.source == s for t in found)), '')
     if not source:
         raise UserError('no run has a result: ' + '; '.join((scan.broken + left_out)[:3]))
-    used = [t for t in found if t.source == source]
+    used = extended.ranked([t for t in found if t.source == source])
     if source == 'paper':
         ranks = ranking.rank_paper(options.weights)
     else:

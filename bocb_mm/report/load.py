@@ -275,7 +275,7 @@ def add_reference(table: ResultTable) -> None:
     found = table.values.copy()
     for column in found.columns:
         for optimizer in found.index:
-            known = paper.value(table.name, column, optimizer)
+            known = paper.value(table.extends or table.name, column, optimizer)
             found.at[optimizer, column] = math.nan if known is None else known
     table.reference = found if found.notna().any().any() else None
 

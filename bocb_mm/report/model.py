@@ -79,6 +79,7 @@ class ResultTable:
             setting.
         settings: The same for every LR x WD setting that was tried.
         reference: The paper's values in the form of ``values``, or None.
+        extends: Name of the paper's table that this one is with further optimizers, or ``''``.
     """
 
     name: str
@@ -93,6 +94,7 @@ class ResultTable:
     cells: pd.DataFrame = field(default_factory=pd.DataFrame)
     settings: pd.DataFrame = field(default_factory=pd.DataFrame)
     reference: pd.DataFrame | None = None
+    extends: str = ''
 
     # Asked for by every table, figure and sentence: computed once.
     @functools.cached_property

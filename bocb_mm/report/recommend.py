@@ -13,7 +13,7 @@ import pandas as pd
 
 from bocb_mm import facts
 from bocb_mm.errors import unknown_name
-from bocb_mm.report import load, names, stats
+from bocb_mm.report import extended, load, names, stats
 from bocb_mm.report.model import ResultTable
 from bocb_mm.report.probed import check_schema
 from bocb_mm.runs.record import TASKS
@@ -108,7 +108,7 @@ def recommend(
         >>> [a.optimizer for a in advice]
         ['Adan', 'LAMB', 'AdaFactor']
     """
-    known = list(tables)
+    known = extended.whole(tables)
     if not any(t.source == 'paper' for t in known):
         known += load.paper_tables()
     columns = [(t, str(c)) for t in known for c in t.values.columns]
