@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -74,7 +75,8 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
 def one_line_errors(main: _F) -> _F:
     """Decorate a tool's ``main``: a :class:`UserError` becomes one line and exit status 2.
 
-    So does Ctrl-C, with the shell's status for it, 130.
+    So does Ctrl-C, with the shell's status for it, 130. Where nobody reads any more what is
+    printed, as after ``| head``, it ends in silence with the shell's status for that, 141.
 
     Under a launcher only the first process of the node speaks; the others fail in silence.
     """
@@ -82,7 +84,13 @@ def one_line_errors(main: _F) -> _F:
     @functools.wraps(main)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return main(*args, **kwargs)
+            status = main(*args, **kwargs)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            if not _reader_is_gone():
+                raise
+            sys.exit(141)
         except UserError as error:
             if os.environ.get('LOCAL_RANK', '0') == '0':
                 print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
@@ -93,3 +101,13 @@ def one_line_errors(main: _F) -> _F:
             sys.exit(130)
 
     return wrapped  # type: ignore[return-value]
+
+
+def _reader_is_gone() -> bool:
+    """Whether it is the reader of stdout that has left; what is left to print then goes nowhere."""
+    stdout = select.poll()
+    stdout.register(1, 0)
+    gone = any(event & select.POLLERR for _, event in stdout.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return gone

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from bocb_mm.errors import UnknownNameError, UserError, nearest, one_line_errors, unknown_name
@@ -50,3 +53,19 @@ def test_ctrl_c_is_one_line_and_status_130(capsys):
         main()
     assert caught.value.code == 130
     assert capsys.readouterr().err == 'interrupted\n'
+
+
+def test_a_reader_that_has_left_ends_a_command_in_silence():
+    command = [sys.executable, '-m', 'bocb_mm.cli', 'configs']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as `| head` does
+        assert (process.stderr.read(), process.wait()) == (b'', 141)
+
+
+def test_another_broken_pipe_keeps_its_traceback():
+    @one_line_errors
+    def main():
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        main()
