@@ -61,6 +61,20 @@ def find_config(name: str) -> str:
     raise UserError(f'config {name}: no such file{_near(name)}')
 
 
+def find_configs(name: str) -> list[str]:
+    """Paths of the configs that a name, or a pattern of shipped ones, stands for.
+
+    Raises:
+        UserError: As :func:`find_config`.
+
+    Example:
+        >>> [Path(path).stem for path in find_configs('cifar100/cnx*')]
+        ['cnx-t', 'cnxv2-t']
+    """
+    found = matching(name) if '*' in name else []
+    return [find_config(config) for config in found or [name]]
+
+
 def find_base(name: str) -> Path:
     """The file of ``_base_ = 'bocb_mm::<name>'``, parts of configs too.
 

@@ -22,6 +22,15 @@ def test_a_shipped_config_has_its_name_everywhere(name, tmp_path, monkeypatch, r
     )
 
 
+def test_a_pattern_stands_for_shipped_configs_and_a_name_for_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = [Path(path).stem for path in shipped.find_configs('cifar100/*')]
+    assert len(found) == 20 and {'cnx-t', 'r-50'} <= set(found)
+    assert shipped.find_configs('cnx-t') == [shipped.find_config('cnx-t')]
+    with pytest.raises(UserError, match='no such file'):
+        shipped.find_configs('cifar1000/*')
+
+
 def test_a_file_of_the_user_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path('cnx-t').write_text('')

@@ -48,7 +48,10 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_create(create: argparse.ArgumentParser) -> None:
     create.add_argument('study', metavar='STUDY', help=STUDY)
-    create.add_argument('--config', nargs='+', required=True, metavar='FILE')
+    create.add_argument(
+        '--config', nargs='+', required=True, metavar='CONFIG',
+        help="files, names of shipped ones, or patterns of them such as 'cifar100/*'",
+    )  # fmt: skip
     create.add_argument(
         '--optimizers', nargs='+', default=['*'], metavar='NAME',
         help="names, or patterns of the catalog such as 'Ada*' (default: all of the catalog)",
@@ -71,7 +74,10 @@ def _add_create(create: argparse.ArgumentParser) -> None:
         help='GPUs that train a trial together (default 1)')  # fmt: skip
     create.add_argument('--retries', type=int, default=3, metavar='N',
         help='further attempts after failures of the machine (default 3)')  # fmt: skip
-    create.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
+    create.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='K=V',
+        help='change the config, e.g. val_dataloader.batch_size=8',
+    )  # fmt: skip
 
 
 def _add_work(work: argparse.ArgumentParser) -> None:
@@ -118,13 +124,14 @@ def create(args: argparse.Namespace) -> int:
         positive('--lr', args.lr) if args.lr else None,
         positive('--weight-decay', args.weight_decay, zero=True) if args.weight_decay else None,
     )
+    # Wrong names are refused before the imports below cost their seconds.
+    configs = [path for name in args.config for path in shipped.find_configs(name)]
     from bocb_mm.config import edit
     from bocb_mm.config.describe import task_of_rates
     from bocb_mm.search.plan import Cell
     from bocb_mm.search.study import Study
 
     options = edit.parse_options(args.cfg_options)
-    configs = [shipped.find_config(config) for config in args.config]
     names = optimizer_names(args.optimizers)
     grids = []
     for config in configs:
