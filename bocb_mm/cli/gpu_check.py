@@ -18,9 +18,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         description='Run every path that differs on a GPU and compare it with the CPU.',
         epilog='Exit status: 0 nothing failed, 1 a check failed, 2 a mistake in what was given.',
     )
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cuda')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/gpu_check'), metavar='DIR')
-    parser.add_argument('--stages', nargs='+', default=[], metavar='NAME')
+    parser.add_argument(
+        '--device', choices=('cpu', 'cuda'), default='cuda', help='cpu tries the script itself'
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/gpu_check'), metavar='DIR',
+        help='where gpu_check.json and the logs go (default: work_dirs/gpu_check)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--stages', nargs='+', default=[], metavar='NAME', help='these only (default: all)'
+    )
     args = parser.parse_args(argv)
     from bocb_mm.gpu_check import run
 

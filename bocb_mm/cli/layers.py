@@ -25,14 +25,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '(mmengine, timm, torchvision, safetensors), read without running code in them.'
     )
     parser.add_argument('checkpoint', nargs='+', help='.pth or .safetensors file, or URL')
-    parser.add_argument('--out', required=True, metavar='FILE.csv')
+    parser.add_argument('--out', required=True, metavar='FILE.csv', help='a row a layer')
     parser.add_argument('--layers', nargs='+', metavar='PATTERN', help="e.g. 'backbone.*'")
     parser.add_argument('--bins', type=int, default=256, help='of the entropy (default: 256)')
     parser.add_argument('--k', type=int, nargs='+', default=[10], help='of the PCA energy')
     parser.add_argument('--fit', default='ks', help='ks, median or clip_xmax (default: ks)')
     parser.add_argument('--precision', default='auto', help='auto, float32 or float64')
     parser.add_argument('--backend', default='native', help='native or weightwatcher')
-    parser.add_argument('--trust-checkpoint', action='store_true')
+    parser.add_argument(
+        '--trust-checkpoint', action='store_true', help='load checkpoints that can run any code'
+    )
     parser.add_argument('--quiet', action='store_true', help='no progress bar, no table')
     return parser.parse_args(argv)
 

@@ -57,7 +57,10 @@ def parser() -> argparse.ArgumentParser:
         help='probes of other networks on the same data and budget, shown beside')  # fmt: skip
     found.add_argument('--pretrained', metavar='PATH', help="backbone's checkpoint, or none")
     found.add_argument('--first-seed', type=int, metavar='N', help='another set of seeds')
-    found.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
+    found.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='K=V',
+        help='change the config, e.g. val_dataloader.batch_size=8',
+    )  # fmt: skip
     found.add_argument('--translate', nargs=2, metavar=('OPTIMIZER:LR', 'OPTIMIZER'),
         help='print the rate to start from with another optimizer, and end')  # fmt: skip
     images = found.add_argument_group('for --backbone')

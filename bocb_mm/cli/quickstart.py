@@ -87,7 +87,10 @@ def parse_args(
     parser.add_argument(
         '--out', metavar='DIR', type=Path, help='new folder for the runs (default: below work_dirs)'
     )
-    parser.add_argument('--workers', type=int, default=min(2, os.cpu_count() or 1), metavar='N')
+    parser.add_argument(
+        '--workers', type=int, default=min(2, os.cpu_count() or 1), metavar='N',
+        help='trainings at a time (default: 2, or the number of cores if that is less)',
+    )  # fmt: skip
     parser.add_argument(
         '--smoke',
         action='store_true',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +24,7 @@ def run_script(name: str, argv: Sequence[str] | None, config_at: int | None = No
     words = list(sys.argv[1:] if argv is None else argv)
     script = shipped.root() / 'tools' / name
     if not words or words[0] in ('-h', '--help'):
-        print(usage(script.read_text(encoding='utf-8')))
+        print(usage(script.read_text(encoding='utf-8'), sys.argv[0]))
         return 0 if words else 2
     if config_at is not None and len(words) > config_at:
         words[config_at] = shipped.find_config(words[config_at])
@@ -32,16 +33,17 @@ def run_script(name: str, argv: Sequence[str] | None, config_at: int | None = No
     os.execvpe('bash', ['bash', str(script), *words], environment)
 
 
-def usage(text: str) -> str:
-    r"""The comment at the top of a script, which says how it is called.
+def usage(text: str, command: str) -> str:
+    r"""The comment at the top of a script, which says how it is called, as ``command`` is called.
 
     Example:
-        >>> usage('#!/bin/sh\n# Trains.\n# Usage: x\nset -e\n')
-        'Trains.\nUsage: x'
+        >>> usage('#!/bin/sh\n# Usage: bash tools/x.sh N [train.py arguments]\nset -e\n', 'bocb x')
+        'Usage: bocb x N [arguments of bocb train]'
     """
     lines = text.splitlines()[1:]
     head = [line[1:].removeprefix(' ') for line in lines[: _first_code(lines)]]
-    return '\n'.join(head)
+    shown = re.sub(r'bash tools/\w+\.sh', command, '\n'.join(head))
+    return re.sub(r'(\w+)\.py( work)? arguments', r'arguments of bocb \1\2', shown)
 
 
 def _first_code(lines: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description='Evaluate a checkpoint on the test set of a config.'
     )
     parser.add_argument('config', help='as for `bocb train`')
-    parser.add_argument('checkpoint')
+    parser.add_argument('checkpoint', help='file or URL')
     parser.add_argument('--work-dir', metavar='DIR', help='default: test beside the checkpoint')
     parser.add_argument('--out', metavar='FILE.json', help='write the metrics there as well')
     add_running(parser)

@@ -25,10 +25,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--optimizer', metavar='NAME', help='`bocb optimizers` lists them')
     parser.add_argument('--lr', type=float, help='base learning rate')
-    parser.add_argument('--weight-decay', type=float)
+    parser.add_argument('--weight-decay', type=float, metavar='WD', help='base weight decay')
     parser.add_argument('--pretrained', metavar='PATH', help='checkpoint of the backbone, or none')
-    parser.add_argument('--seed', type=int)
-    parser.add_argument('--work-dir', metavar='DIR')
+    parser.add_argument('--seed', type=int, help="random seed (default: the config's)")
+    parser.add_argument('--work-dir', metavar='DIR', help='where the run goes')
     parser.add_argument(
         '--resume', nargs='?', const='auto', default='', metavar='auto|PATH',
         help='go on from the newest complete checkpoint of the work directory, or from PATH',
