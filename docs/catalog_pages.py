@@ -29,6 +29,19 @@ from bocb_mm.report.model import ResultTable
 
 TASKS = ('classification', 'detection', 'pose')
 SHOWN = {'columns': 'Best first', 'index': 'Distance from the best of each column'}
+SHOWN_TASKS = {'Object Detection': ['detection'], 'Body 2D Keypoint': ['pose']}
+# Columns of the catalogs' tables that only the page of a row shows, so that the rest fits.
+ON_PAGES = {
+    'optimizers': {'implementation'},
+    'backbones': {'blocks', 'input', 'from', 'maps (channels@stride)'},
+}
+INTRO = {
+    'optimizers': 'Each has a page: its maths, what to start from and by which source, what the '
+    'paper measured with it. What the columns mean stands below the table. '
+    '[How to use them](../optimizers.md).',
+    'backbones': 'Each has a page: what it is, published weights, what to try first, what the '
+    'paper measured on it. [How to use them](../backbones.md).',
+}
 OPEN = '(hollow: failed by eq. 1; an arrow: further down)'
 
 
@@ -60,7 +73,7 @@ def optimizer_page(name: str, folder: Path) -> str:
         ('paper', f'{spec.paper} ({spec.reference})'),
         ('category', f'{spec.category}: {facts.OPTIMIZER_CATEGORIES[spec.category]}'),
         ('weight decay', f'{spec.decay}: {DECAYS[spec.decay]}'),
-        ('arithmetic', f'`{spec.implementation}`'),
+        ('implemented by', f'`{spec.implementation}`'),
         *([('needs', spec.needs)] if spec.needs else []),
         ('also called', ', '.join(spec.aliases) or '-'),
         ('in a config', f"`optimizer=dict(type='bocb_mm.{name}', ...)`"),
@@ -147,8 +160,16 @@ def first_choices() -> str:
 def experiments() -> str:
     """Every experiment of the paper that has a config."""
     found = zoo.experiments(shipped.configs())
-    rows = [(f'`{e.config}`', e.backbone, e.task, e.data, e.recipe or '-') for e in found]
-    return _table(('config', 'backbone', 'task', 'data', 'recipe or pre-training'), rows)
+    rows = [
+        (
+            f'`{e.config.removeprefix("pretrain/")}`',  # the end of a name is enough
+            f'[{e.backbone}](generated/backbones/{e.backbone}.md)',
+            ', '.join([e.data, *SHOWN_TASKS.get(e.task, [])]),
+            e.recipe or facts.BACKBONES[e.backbone].recipe,  # on CIFAR-100, the network's own
+        )
+        for e in found
+    ]
+    return _table(('config', 'backbone', 'data', 'recipe or pre-training'), rows)
 
 
 def commands_page() -> str:
@@ -226,10 +247,22 @@ def _details(text: str) -> str:
 
 def _index(kind: str, table: str, listed: Iterable[str]) -> str:
     """The catalog's table with a link a name."""
+    table = _without(table, ON_PAGES[kind])
     for name in listed:
         table = table.replace(f'\n| {name} |', f'\n| [{name}]({kind}/{name}.md) |')
     entries = '\n'.join(f'{kind}/{name}' for name in listed)
-    return f'# All {kind}\n\n{table}\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```'
+    return f'# All {kind}\n\n{INTRO[kind]}\n\n{table}\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```'
+
+
+def _without(table: str, columns: Iterable[str]) -> str:
+    """A Markdown table, and the text around it, without some columns."""
+    lines = table.splitlines()
+    head = next(line for line in lines if line.startswith('|'))
+    kept = [i for i, cell in enumerate(head.split('|')) if cell.strip() not in columns]
+    return '\n'.join(
+        '|'.join(line.split('|')[i] for i in kept) if line.startswith('|') else line
+        for line in lines
+    )
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

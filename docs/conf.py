@@ -34,4 +34,5 @@ html_title = 'bocb_mm'
 html_static_path = ['_static']
 html_css_files = ['tables.css']
 html_copy_source = html_show_sphinx = False
+html_use_index = html_domain_indices = False  # the search finds names better
 html_theme_options = {'navigation_with_keys': True}

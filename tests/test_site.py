@@ -1,6 +1,7 @@
 """The site builds without a warning, has a page for every row of the catalogs, and its links lead somewhere."""
 
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from bocb_mm.backbones import list_backbones
 from bocb_mm.cli.main import commands
 from bocb_mm.optimizers import list_optimizers
 from tests.browser import SIZES, needs_browser, resize
+from tests.conftest import ROOT
 
 
 class Page(HTMLParser):
@@ -57,6 +59,19 @@ def test_every_command_is_in_the_reference(site):
     text = (site / 'generated' / 'commands.html').read_text(encoding='utf-8')
     for name in commands():
         assert f'id="bocb-{name}"' in text
+
+
+PAGES = sorted((ROOT / 'docs').glob('*.md'))
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_what_is_read_on_the_site_suits_it(page):
+    text = page.read_text(encoding='utf-8')
+    assert not re.findall(r'\[[\w/]+\.md\]\(', text)  # a file's name says nothing to a reader
+    for language, code in re.findall(r'^```(bash|python)\n(.*?)^```$', text, re.M | re.S):
+        if 'MultiTensorOptimizer' not in code:  # a whole module, which has lines of 100
+            long = [line for line in code.splitlines() if len(line) > 90]  # what a page shows
+            assert not long, (language, long)
 
 
 def test_every_link_leads_to_a_page_and_a_place_in_it(site):
