@@ -142,8 +142,8 @@ def _evidence(
     kind = names.backbone_class(wanted)
     near = [(t, c) for t, c, of, b in split if b == wanted and of == task]
     if near:
-        columns = '1 column' if len(near) == 1 else f'{len(near)} columns'
-        return near, f'{columns} of results for {wanted} in {task}'
+        counted = '1 column' if len(near) == 1 else f'{len(near)} columns'
+        return near, f'{counted} of results for {wanted} in {task}'
     other = [(t, c) for t, c, _, b in split if b == wanted]
     if other:
         return other, f'no results for {wanted} in {task}: its results on other tasks stand in'
