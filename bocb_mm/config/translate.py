@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from bocb_mm import facts
 from bocb_mm.errors import UserError
 from bocb_mm.facts import DEFAULT_RECIPE
-from bocb_mm.report.probed import check_schema
+from bocb_mm.report import probed
 
 
 def translate(given: str, wanted: str, config: str | None = None, probe: str | None = None) -> str:
@@ -73,9 +72,8 @@ def _schedule(config: str | None) -> str:
 
 def _measured(probe: str, a: str, b: str) -> tuple[float, float] | None:
     """The confirmed best rates of two optimizers in a probe that has both."""
-    file = Path(probe, 'probe.json')
-    if not file.is_file():
+    if not Path(probe, probed.FILE_NAME).is_file():
         return None
-    found = check_schema(json.loads(file.read_text(encoding='utf-8')), str(file))
+    found = probed.read(Path(probe))
     best = {row['name']: row['lr'] for row in found['optimizers'] if row['fresh']}
     return (best[a], best[b]) if a in best and b in best else None

@@ -23,7 +23,7 @@ from bocb_mm.report import probed
 from bocb_mm.runs import exit_codes
 from bocb_mm.runs.files import atomic_write_text
 
-PROTOCOL_FILE, RESULT_FILE, PAGE_FILE, STUDY = 'protocol.json', 'probe.json', 'probe.html', 'runs'
+PROTOCOL_FILE, PAGE_FILE, STUDY = 'protocol.json', 'probe.html', 'runs'
 _LEAST_FAILURES = 3  # of the first trials, without any result: the same mistake in all of them
 
 
@@ -52,7 +52,7 @@ def probe(
         'not coupled, at this budget'
     """
     check(options)
-    references = [*shipped_references(), *(_read(Path(r)) for r in options.references)]
+    references = [*shipped_references(), *(probed.read(Path(r)) for r in options.references)]
     out = Path(options.out)
     target, engine = find_target(options), place(options)
     at_a_time = len(engine.gpus) or engine.jobs
@@ -71,7 +71,7 @@ def probe(
     write(out, result)
     for sentence in result['sentences']:
         say(sentence)
-    say(f'{out / PAGE_FILE}: rates, layers, runs; {out / RESULT_FILE}: the numbers')
+    say(f'{out / PAGE_FILE}: rates, layers, runs; {out / probed.FILE_NAME}: the numbers')
     if status == 0 and result['best'] is None:
         status = exit_codes.DIVERGED
     return result, status
@@ -83,15 +83,6 @@ def shipped_references() -> list[Mapping[str, Any]]:
     files = folder.iterdir() if folder.is_dir() else ()
     texts = [f.read_text(encoding='utf-8') for f in files if f.name.endswith('.json')]
     return [json.loads(text) for text in texts]
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    """The ``probe.json`` in a folder."""
-    file = path / RESULT_FILE if path.is_dir() else path
-    try:
-        return probed.check_schema(json.loads(file.read_text(encoding='utf-8')), str(file))
-    except (OSError, ValueError) as error:
-        raise UserError(f'--references {path}: {file} cannot be read ({error})') from None
 
 
 # -- the protocol of this probe -----------------------------------------------------------------
@@ -106,17 +97,15 @@ def _protocol(options: Options, target: Target, out: Path, at_a_time: int) -> tu
     if before is None:
         seen = _look(target, options.threads)
         return _shortened(wanted, target, seen, options.minutes, at_a_time), seen
-    seen = Look(**before['look'])
-    stored = before['protocol']
     if options.minutes is not None:  # what fits was measured then
-        wanted = wanted.scaled(stored['lengths'][0])
+        wanted = wanted.scaled(before['length'])
     differs = [
         name
         for name, was, now in (
             ('the config', before['identity'], target.identity),
-            ('the optimizers or their rates', stored['starts'], _plain(wanted.starts)),
-            ('--first-seed', stored['first_seed'], wanted.first_seed),
-            ('the first of --lengths', stored['lengths'][0], wanted.lengths[0]),
+            ('the optimizers or their rates', before['starts'], _plain(wanted.starts)),
+            ('--first-seed', before['first_seed'], wanted.first_seed),
+            ('the first of --lengths', before['length'], wanted.lengths[0]),
         )
         if was != now
     ]
@@ -126,7 +115,7 @@ def _protocol(options: Options, target: Target, out: Path, at_a_time: int) -> tu
             f'{", ".join(differs)}; give another folder, or the same command as then '
             '(--seeds and further --lengths may grow)'
         )
-    return wanted, seen
+    return wanted, before['look']
 
 
 def _look(target: Target, threads: int) -> Look:
@@ -146,15 +135,19 @@ def _begun(out: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(file.read_text(encoding='utf-8'))
-        version = found['protocol']['version']
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        stored = found['protocol']
+        if stored['version'] != plan.PROTOCOL:
+            raise UserError(
+                f'--out {out}: holds a probe of protocol version {stored["version"]}, this release '
+                f'runs {plan.PROTOCOL}; results of two versions do not compare: give another --out'
+            )
+        seen, length = Look(**found['look']), float(stored['lengths'][0])
+        seen.seconds(length)
+        told = {'backbone': found['backbone'], 'identity': found['identity']}
+        told |= {name: stored[name] for name in ('starts', 'first_seed')}
+        return {**told, 'length': length, 'look': seen}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise UserError(f'{file} cannot be read ({error}); give another --out') from None
-    if version != plan.PROTOCOL:
-        raise UserError(
-            f'--out {out}: holds a probe of protocol version {version}, this release runs '
-            f'{plan.PROTOCOL}; results of two versions do not compare: give another --out'
-        )
-    return found
 
 
 def _shortened(
@@ -337,5 +330,5 @@ def write(out: Path, result: Mapping[str, Any]) -> None:
     """Write ``probe.json`` and the page."""
     from bocb_mm.report.probe_page import page
 
-    atomic_write_text(out / RESULT_FILE, json.dumps(result, indent=1, allow_nan=False) + '\n')
+    atomic_write_text(out / probed.FILE_NAME, json.dumps(result, indent=1, allow_nan=False) + '\n')
     atomic_write_text(out / PAGE_FILE, page(result))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,6 +16,7 @@ from bocb_mm.report import gap, tuning
 from bocb_mm.report.gap import Interval
 from bocb_mm.report.probe_words import FRESH, LONGER, TUNING, sentences
 
+FILE_NAME = 'probe.json'
 SCHEMA_VERSION = 1
 """Version of ``probe.json``."""
 
@@ -259,16 +262,46 @@ def _json(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def check_schema(data: Any, where: str) -> Mapping[str, Any]:
-    """A ``probe.json`` that this release can read.
+def read(path: Path) -> dict[str, Any]:
+    """A ``probe.json``, or the one in a folder; what others read in it is what it promises.
 
     Raises:
-        UserError: It is none, or of another version.
+        UserError: It cannot be read, is none, is damaged, or is of another version.
     """
-    if not isinstance(data, Mapping) or data.get('schema_version') != SCHEMA_VERSION:
-        found = data.get('schema_version') if isinstance(data, Mapping) else type(data).__name__
+    path = path / FILE_NAME if path.is_dir() else path
+    try:
+        data = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, 'strerror', None) or error
+        raise UserError(f'{path}: cannot be read ({why}); bocb probe writes it') from None
+    version = data.get('schema_version') if isinstance(data, dict) else type(data).__name__
+    if version != SCHEMA_VERSION:
         raise UserError(
-            f'{where}: schema_version {found!r}; a probe.json of version {SCHEMA_VERSION} is '
-            'expected: probe again, or read it with the release that wrote it'
+            f'{path}: schema_version {str(version)[:40]!r}; a probe.json of version '
+            f'{SCHEMA_VERSION} is expected: probe again, or read it with the release that wrote it'
         )
+    try:
+        _check(data)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f'{path}: is damaged ({str(error)[:100]}); probe again') from None
     return data
+
+
+def _check(data: Mapping[str, Any]) -> None:
+    """Raise what Python raises where a part that others read is missing or of another kind."""
+    names = ('backbone', 'task', 'dataset', 'metric', 'budget')
+    subject = Subject(**data['subject'])
+    texts = [getattr(subject, name) for name in names]
+    texts += [data['gap']['words'], *data['sentences']]
+    numbers = [*data['gap']['interval'], *(data['best']['expected'] if data['best'] else [])]
+    for row in data['optimizers']:
+        texts.append(row['name'])
+        numbers += [1 / row['lr'] if row['fresh'] else None]
+    if len(data['sentences']) != 3 or len(data['gap']['interval']) != 3:
+        raise ValueError('three sentences and three numbers of an interval are expected')
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f'{text!r} where a text is expected')
+    for number in numbers:
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f'{number!r} where a number is expected')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,9 +12,8 @@ import pandas as pd
 
 from bocb_mm import facts
 from bocb_mm.errors import unknown_name
-from bocb_mm.report import extended, load, names, stats
+from bocb_mm.report import extended, load, names, probed, stats
 from bocb_mm.report.model import ResultTable
-from bocb_mm.report.probed import check_schema
 from bocb_mm.runs.record import TASKS
 
 # A result of one's own says more than the paper's: it counts so many times as much.
@@ -180,10 +178,9 @@ def from_probes(paths: Iterable[str], backbone: str, task: str) -> list[str]:
     """
     lines = []
     for path in paths:
-        file = Path(path, 'probe.json')
-        if not file.is_file():
+        if not Path(path, probed.FILE_NAME).is_file():
             continue
-        found = check_schema(json.loads(file.read_text(encoding='utf-8')), str(file))
+        found = probed.read(Path(path))
         subject = found['subject']
         if subject['task'] == task and _same_network(subject['backbone'], backbone):
             lines.append(f'probe {path}: {found["sentences"][0]} {found["sentences"][2]}')

@@ -133,8 +133,20 @@ def test_a_probe_of_another_protocol_is_refused(options, fake):
     file.write_text(json.dumps(data))
     with pytest.raises(UserError, match='protocol version 2, this release runs 1'):
         run(options, fake)
-    file.write_text('{')
-    with pytest.raises(UserError, match='cannot be read'):
+
+
+@pytest.mark.parametrize('part', ['look', 'identity', 'lengths', 'seconds', 'text', 'depth'])
+def test_a_damaged_protocol_is_refused(part, options, fake):
+    run(options, fake)
+    file = Path(options.out, 'protocol.json')
+    data = json.loads(file.read_text())
+    data.pop(part, None)
+    data['protocol'].pop(part, None)
+    if part == 'seconds':
+        data['look']['seconds_per_iteration'] = 'x'
+    text = json.dumps(data)
+    file.write_text({'text': text[:-9], 'depth': '[' * 99_999}.get(part, text))
+    with pytest.raises(UserError, match=r'protocol.json cannot be read .*; give another --out'):
         run(options, fake)
 
 
@@ -160,7 +172,7 @@ def test_references_are_shown_where_they_compare(options, fake, tmp_path):
     assert [r['backbone'] for r in result['references']] == ['R-18-XS']
     shorter = replace(other, out=str(tmp_path / 'c'), iterations=100)
     assert run(shorter, fake)[0]['references'] == []
-    with pytest.raises(UserError, match='--references'):
+    with pytest.raises(UserError, match=r'probe.json: cannot be read \(No such file'):
         run(replace(options, references=(str(tmp_path),)), fake)
 
 

@@ -1,17 +1,25 @@
 """Damaged tables and records: one line and a status, or a report; never a traceback, never a loss."""
 
 import contextlib
+import csv
 import io
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bocb_mm.errors import UserError
+from bocb_mm.report import probed
 from bocb_mm.report.cli import main
+from bocb_mm.report.probe_page import page
+from bocb_mm.report.probed import analyse
+from bocb_mm.report.shared_check import main as check_results
 from tests.report.conftest import add_layers
 from tests.report.synthetic_runs import make_record, save
+from tests.report.test_probed import DEFAULTS, SUBJECT, runs
 
 TABLE = 'optimizer,R-50,CNX-T,DeiT-S\nSGD,80.1,70,60\nAdamW,79,diverged,75\nLAMB,,82,76\n'
 QUIET = settings(
@@ -119,3 +127,88 @@ def test_layer_metrics(data):
         path = place / 'layer_metrics.csv'
         path.write_text(data.draw(damaged(path.read_text())), encoding='utf-8')
         check(path, [str(place), '--out', str(out), '--quiet'], out)
+
+
+def shared_results():
+    """A file of shared results, as text."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / 'results.csv'
+        for optimizer, best in (('SGD', 70.0), ('AdamW', 72.0)):
+            save(Path(folder) / 'runs', make_record(optimizer, best=best))
+        said = ['--hardware', 'made up', '--log', 'https://example.org', '--selected-on', 'same']
+        assert run([str(Path(folder) / 'runs'), '--export', str(out), '--quiet', *said])[0] == 0
+        return out.read_text(encoding='utf-8')
+
+
+@st.composite
+def rows_of_shared_results(draw, text):
+    """Shared results with a few cells replaced."""
+    head, *lines = csv.reader(io.StringIO(text))
+    for _ in range(draw(st.integers(1, 3))):
+        line, place = draw(st.sampled_from(lines)), draw(st.integers(0, len(head) - 1))
+        line[place] = draw(
+            st.sampled_from(['', '-1', 'nan', 'inf', '1e999', '9' * 400, '[1]', '{"a": [[]]}', 'SGD',
+                             'diverged', '0.5 0.6', 'a=b', '0', 'é', '[' * 9999, 'x\0y'])
+        )  # fmt: skip
+    out = io.StringIO()
+    csv.writer(out, lineterminator='\n').writerows([head, *lines])
+    return out.getvalue()
+
+
+RESULTS = shared_results()
+
+
+@settings(QUIET, max_examples=60)
+@given(st.one_of(rows_of_shared_results(RESULTS), damaged(RESULTS)), st.booleans())
+def test_shared_results(text, garbage):
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = Path(folder) / 'mine.csv', Path(folder) / 'o'
+        path.write_bytes(text.encode() + b'\xff' * garbage)
+        check(path, [str(path), '--out', str(out), '--no-figures', '--quiet'], out)
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert check_results([str(path)]) in (0, 1)
+
+
+PROBE = analyse(
+    SUBJECT, runs({'SGD': 40, 'LARS': 38, 'AdamW': 47, 'LION': 46}), DEFAULTS, margin=3.0
+)
+
+
+@st.composite
+def probes(draw):
+    """A probe's result with a value somewhere in it replaced or gone."""
+    result = json.loads(json.dumps(PROBE))
+    for _ in range(draw(st.integers(1, 3))):
+        target = result
+        while True:
+            keys = list(target) if isinstance(target, dict) else list(range(len(target)))
+            if not keys:
+                break
+            key = draw(st.sampled_from(keys))
+            if isinstance(target[key], (dict, list)) and draw(st.integers(0, 3)):
+                target = target[key]
+            elif draw(st.booleans()):
+                target[key] = draw(VALUES)
+                break
+            else:
+                del target[key]
+                break
+    return json.dumps(result)
+
+
+@settings(QUIET, max_examples=150)
+@given(st.one_of(probes(), damaged(json.dumps(PROBE))))
+def test_probes(text):
+    """Of a probe of another network, all that is read is refused in a line or can be shown."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, 'probe.json')
+        path.write_text(text, encoding='utf-8')
+        try:
+            found = probed.read(path)
+        except UserError as error:
+            assert str(path) in str(error) and '\n' not in str(error) and len(str(error)) < 500
+            return
+    other = replace(SUBJECT, backbone='other')
+    again = analyse(other, runs({'SGD': 40, 'AdamW': 47}), DEFAULTS, 3.0, [found])
+    if again['references']:
+        assert 'MyNet' in page(again)
