@@ -16,6 +16,8 @@ _EXPECTED: dict[str, tuple[Any, str]] = {
     'model': _DICT,
     'model.backbone': _DICT,
     'train_cfg': _DICT,
+    'train_cfg.max_epochs': _NUMBER,
+    'train_cfg.max_iters': _NUMBER,
     'train_dataloader': _DICT,
     'train_dataloader.dataset': _DICT,
     'train_dataloader.batch_size': _COUNT,
@@ -23,12 +25,19 @@ _EXPECTED: dict[str, tuple[Any, str]] = {
     'val_dataloader': _DICT,
     'test_dataloader': _DICT,
     'optim_wrapper': _DICT,
+    'optim_wrapper.clip_grad': _DICT,
+    'optim_wrapper.paramwise_cfg': _DICT,
     'optim_wrapper.optimizer': _DICT,
     'optim_wrapper.optimizer.lr': _NUMBER,
     'optim_wrapper.optimizer.weight_decay': _NUMBER,
     'default_hooks': _DICT,
     'custom_hooks': _LIST,
+    'param_scheduler': ((list, tuple, dict), 'a list'),
+    'env_cfg': _DICT,
+    'env_cfg.mp_cfg': _DICT,
+    'env_cfg.dist_cfg': _DICT,
     'randomness': _DICT,
+    'randomness.seed': _COUNT,
     'auto_scale_lr': _DICT,
     'auto_scale_lr.base_batch_size': _COUNT,
     'default_scope': _TEXT,
@@ -36,6 +45,15 @@ _EXPECTED: dict[str, tuple[Any, str]] = {
     'load_from': _TEXT,
     'pretrained': _TEXT,
 }
+# The least of what counts something.
+_LEAST = {
+    'train_cfg.max_epochs': 1,
+    'train_cfg.max_iters': 1,
+    'train_dataloader.batch_size': 1,
+    'train_dataloader.num_workers': 0,
+    'randomness.seed': 0,
+}
+_OPTIONAL = ('optim_wrapper', 'default_hooks', 'custom_hooks', 'train_dataloader', 'env_cfg')
 
 
 def check_shape(cfg: Config, name: str) -> None:
@@ -57,12 +75,13 @@ def check_shape(cfg: Config, name: str) -> None:
             continue
         value = part[last]
         if value is None:
-            if (
-                path in ('optim_wrapper', 'default_hooks', 'custom_hooks', 'train_dataloader')
-                or expected == _COUNT[1]
-            ):
+            if path in _OPTIONAL or expected == _COUNT[1]:
                 part.pop(last)
             continue
         if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
             shown = reprlib.repr(value)
             raise UserError(f'config {name}: {path} is {shown}, {expected} is expected')
+        if path in _LEAST and value < _LEAST[path]:
+            raise UserError(
+                f'config {name}: {path} is {value}, at least {_LEAST[path]} is expected'
+            )

@@ -19,6 +19,7 @@ from bocb_mm.config.describe import type_name
 from bocb_mm.config.pretraining import drop_init
 from bocb_mm.errors import UserError
 from bocb_mm.launch.distributed import process_group
+from bocb_mm.launch.mistakes import one_line_mistakes
 
 
 def evaluate(
@@ -69,11 +70,13 @@ def evaluate(
     install_safe_loading(trust=trust)
     with process_group(cfg, launcher):
         content = load_checkpoint(checkpoint)
-        runner = Runner.from_cfg(cfg)
+        with one_line_mistakes(cfg.filename_stem):
+            runner = Runner.from_cfg(cfg)
         _load_all(getattr(runner.model, 'module', runner.model), content, checkpoint)
         if is_main_process():
             print(f'weights: {weights_in(content)}')
-        metrics = runner.test()
+        with one_line_mistakes(cfg.filename_stem):
+            metrics = runner.test()
     return {name: v.tolist() if hasattr(v, 'tolist') else v for name, v in metrics.items()}
 
 

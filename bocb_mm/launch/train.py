@@ -18,7 +18,7 @@ from bocb_mm import optimizers
 from bocb_mm.checkpoints.read import install_safe_loading
 from bocb_mm.config import edit
 from bocb_mm.config.augment import augment_on_device
-from bocb_mm.config.describe import backbone_name
+from bocb_mm.config.describe import backbone_name, task_of
 from bocb_mm.config.loaders import set_loaders
 from bocb_mm.config.pretraining import set_pretrained
 from bocb_mm.config.rates import check_schedule, note_rate
@@ -26,6 +26,7 @@ from bocb_mm.errors import UserError
 from bocb_mm.hooks.pretrained import PretrainedHook
 from bocb_mm.hooks.stopping import StoppedRun, record_failure
 from bocb_mm.launch.distributed import lost_peer, number_of_processes, process_group
+from bocb_mm.launch.mistakes import check_heads, one_line_mistakes
 from bocb_mm.resume.find import check_resume, checkpoint_directory, find_resumable
 from bocb_mm.runs import exit_codes
 from bocb_mm.runs.lock import RunLock
@@ -209,11 +210,15 @@ def _train(cfg: Config) -> int:
     if _is_first() and cfg.get('lr_source'):
         print(cfg.lr_source, flush=True)
     with RunLock.in_directory(_made(cfg.work_dir), enabled=_is_first()):
-        runner = Runner.from_cfg(cfg)
+        with one_line_mistakes(cfg.filename_stem):
+            runner = Runner.from_cfg(cfg)
+            if task_of(cfg) in ('classification', 'detection'):
+                check_heads(runner.model, runner.train_loop.dataloader.dataset)
         if not any(isinstance(hook, PretrainedHook) for hook in runner.hooks):
             runner.register_hook(PretrainedHook())
         try:
-            runner.train()
+            with one_line_mistakes(cfg.filename_stem):
+                runner.train()
         except StoppedRun as stopped:  # a hook ended it in good order and wrote the record
             return stopped.exit_status
         except BaseException as error:
