@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -15,6 +16,13 @@ import bocb_mm  # noqa: E402, F401  the stand-ins, for tests that import mmcv.op
 from tests.browser import browser  # noqa: E402, F401  a fixture
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# A test that has to wait for the machine is no failure.
+settings.register_profile(
+    'untimed',
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile('untimed')
 # No test may wait for an address that cannot be reached.
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 

@@ -64,6 +64,8 @@ def _tensors_in_container(content: Any) -> dict[str, torch.Tensor]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor) and value.layout != torch.strided:
+        return value.to_dense()
     return value.state_dict() if isinstance(value, torch.nn.Module) else value
 
 

@@ -105,11 +105,23 @@ def _read(path: Path, trust: bool, map_location: Any, lazy: bool) -> dict[str, A
     except CheckpointError:
         raise
     except Exception as error:  # a damaged file raises almost anything, on up to MemoryError
-        raise CheckpointError(f'{path}: damaged or not a checkpoint ({_reason(error)})') from None
+        why = _what_it_is(path) or f'damaged or not a checkpoint ({_reason(error)})'
+        raise CheckpointError(f'{path}: {why}') from None
     if not isinstance(content, dict):
         found = type(content).__name__
         raise CheckpointError(f'{path}: holds a {found}, expected a dict of weights')
     return content
+
+
+def _what_it_is(path: Path) -> str:
+    """What took the place of a file that was never fetched; ``''`` for any other."""
+    with path.open('rb') as file:
+        head = file.read(200).lstrip()
+    if head.startswith(b'version https://git-lfs'):
+        return 'is a pointer of Git LFS and not the file itself; fetch that with git lfs pull'
+    if head.startswith(b'<'):
+        return 'is a web page and not a checkpoint; download it again'
+    return ''
 
 
 def _reason(error: Exception) -> str:

@@ -46,7 +46,10 @@ def main(argv: list[str] | None = None) -> None:
     path = parser.parse_args(argv).config
     if not Path(path).is_file():
         raise UserError(f'{path}: there is no such config')
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program: it may raise anything
+        raise UserError(f'{path}: cannot be read ({type(error).__name__}: {error})') from error
     if not cfg.get('model') or not cfg.get('optim_wrapper'):
         raise UserError(f'{path}: expected a config with a `model` and an `optim_wrapper`')
     MMLogger.get_current_instance().setLevel('WARNING')  # which says the same at length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,17 @@ from bocb_mm.errors import CheckpointError, UserError
 
 STATE_KEY = 'bocb_mm'  # where a checkpoint of SafeCheckpointHook holds what it adds
 _NEEDED = ('meta', 'state_dict', 'optimizer', 'message_hub')
+_KINDS: dict[tuple[str, ...], Any] = {
+    ('meta', 'epoch'): int,
+    ('meta', 'iter'): int,
+    ('param_schedulers',): (list, dict),
+    (STATE_KEY,): dict,
+    (STATE_KEY, 'settings'): dict,
+    (STATE_KEY, 'plan'): dict,
+    (STATE_KEY, 'processes'): list,
+    (STATE_KEY, 'position'): dict,
+    (STATE_KEY, 'gradients'): dict,
+}
 _log = logging.getLogger('bocb_mm')
 
 
@@ -133,6 +145,18 @@ def check_content(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> N
             f'{os.fspath(path)}: cannot be resumed, it has no {", ".join(missing)}; to start from '
             'its weights alone, give --pretrained'
         )
+    wrong = [name for name in ('epoch', 'iter') if name not in checkpoint['meta']]
+    for place, kind in _KINDS.items():
+        part: Any = checkpoint
+        for key in place:
+            part = part.get(key) if isinstance(part, dict) else None
+        if part is not None and not isinstance(part, kind):
+            wrong.append('.'.join(place))
+    if wrong:
+        raise CheckpointError(
+            f'{os.fspath(path)}: cannot be resumed, its {", ".join(wrong)} makes no sense; take '
+            'another, or start from its weights alone with --pretrained'
+        )
 
 
 def check_resume(
@@ -153,9 +177,16 @@ def check_resume(
     """
     content = load_checkpoint(checkpoint, trust=trust, lazy=True)
     check_content(content, checkpoint)
-    saved = content.get(STATE_KEY, {}).get('settings', {}) if STATE_KEY in content else {}
+    saved = (content.get(STATE_KEY) or {}).get('settings') or {}
     compare(saved, settings_of_config(cfg), os.fspath(checkpoint))
-    return content['meta']
+    meta, planned = content['meta'], cfg.get('train_cfg') or {}
+    for done, length in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
+        if meta[done] > (planned.get(length) or math.inf):
+            raise UserError(
+                f'{checkpoint}: is of {done} {meta[done]}, and train_cfg.{length} is '
+                f'{planned[length]}; raise that with --cfg-options, or take an earlier checkpoint'
+            )
+    return meta
 
 
 def settings_of_config(cfg: Any) -> dict[str, Any]:

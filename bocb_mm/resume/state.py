@@ -63,8 +63,13 @@ class RunState:
             UserError: It is not one of a training, or of another optimizer, batch size or model.
         """
         find.check_content(checkpoint, where)
+        if runner.param_schedulers and not checkpoint.get('param_schedulers'):
+            raise UserError(
+                f'{where}: cannot be resumed, it was saved without its schedules '
+                '(save_param_scheduler=False); to start from its weights alone, give --pretrained'
+            )
         own = checkpoint.get(find.STATE_KEY)
-        self._loaded = own if isinstance(own, dict) else {}
+        self._loaded = own or {}
         groups = checkpoint['optimizer'].get('param_groups', [])
         saved = {'parameters': [len(g['params']) for g in groups]}
         saved |= self._loaded.get('settings', {})

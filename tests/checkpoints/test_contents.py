@@ -35,6 +35,12 @@ def test_a_known_container_comes_before_loose_tensors(container, loose):
     assert parameters_of({**loose, container: state}) == state
 
 
+def test_sparse_weights_are_weights():
+    weight = torch.eye(3)
+    (found,) = parameters_of({'state_dict': {'a': weight.to_sparse()}}).values()
+    assert found.layout == torch.strided and torch.equal(found, weight)
+
+
 def test_without_a_known_container_the_largest_dict_is_taken():
     small, large = {'a': torch.ones(2)}, {'b': torch.ones(3)}
     assert parameters_of({'first': small, 'second': large, 'step': torch.ones(())}) == large

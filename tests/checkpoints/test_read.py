@@ -163,7 +163,11 @@ BROKEN = {
     'empty': (lambda data: b'', 'is empty'),
     'garbage': (lambda data: b'garbage' * 99, 'damaged or not a checkpoint'),
     'truncated': (lambda data: data[: len(data) // 2], 'truncated or damaged'),
-    'a web page': (lambda data: b'<!DOCTYPE html><html>', 'damaged or not a checkpoint'),
+    'a web page': (lambda data: b'<!DOCTYPE html><html>', 'is a web page'),
+    'a pointer': (
+        lambda data: b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n',
+        'git lfs pull',
+    ),
     'one bit of a weight': (
         lambda data: data.replace(torch.arange(4.0).numpy().tobytes(),
                                   torch.arange(4.0).add(1e-3).numpy().tobytes(), 1),

@@ -291,6 +291,8 @@ def test_the_command_shows_a_config(tmp_path, capsys):
         patch.setitem(MODELS.module_dict, 'ToyRegressor', lambda: nn.Linear(2, 3))
         main([str(config)])
     assert '| 3x2, 3 | SGD | 0.1 | 0 |' in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stopped:
-        main([str(tmp_path / 'missing.py')])
-    assert stopped.value.code == 2
+    (tmp_path / 'broken.py').write_text('model = [\n')
+    for name, words in (('missing.py', 'no such config'), ('broken.py', 'cannot be read')):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(tmp_path / name)])
+        assert stopped.value.code == 2 and words in capsys.readouterr().err

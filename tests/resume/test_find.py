@@ -3,8 +3,13 @@
 import pytest
 import torch
 
-from bocb_mm.errors import CheckpointError
-from bocb_mm.resume.find import checkpoint_directory, find_resumable, origins_of
+from bocb_mm.errors import CheckpointError, UserError
+from bocb_mm.resume.find import (
+    check_resume,
+    checkpoint_directory,
+    find_resumable,
+    origins_of,
+)
 
 
 def checkpoint(step, **changes):
@@ -47,6 +52,33 @@ def test_where_none_can_be_read_all_are_named_and_none_is_touched(template, why,
     assert all(name in text for name in before) and '\n' not in text
     assert 'a new run would overwrite them' in text and '--work-dir' in text
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ('changes', 'named'),
+    [
+        ({'meta': {}}, 'epoch, iter'),
+        ({'meta': {'epoch': 1, 'iter': 'x'}}, 'meta.iter'),
+        ({'param_schedulers': 7}, 'param_schedulers'),
+        ({'bocb_mm': 7}, 'bocb_mm'),
+        ({'bocb_mm': {'plan': 7}}, 'bocb_mm.plan'),
+        ({'bocb_mm': {'processes': {}, 'position': []}}, 'bocb_mm.processes, bocb_mm.position'),
+    ],
+)
+def test_a_part_that_makes_no_sense_is_named(changes, named, tmp_path):
+    torch.save(checkpoint(1, **changes), tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match=f'cannot be resumed, its {named} makes no sense'):
+        check_resume(tmp_path / 'a.pth', {})
+
+
+def test_a_checkpoint_beyond_the_end_is_refused(tmp_path):
+    """The run would be completed without an iteration, and without a result."""
+    torch.save(checkpoint(9), tmp_path / 'a.pth')
+    for length in ('max_epochs', 'max_iters'):
+        with pytest.raises(UserError, match=rf'(9|54), and train_cfg.{length} is 8'):
+            check_resume(tmp_path / 'a.pth', {'train_cfg': {length: 8}})
+    # At its end a validation may still be due.
+    assert check_resume(tmp_path / 'a.pth', {'train_cfg': {'max_epochs': 9}})['epoch'] == 9
 
 
 @pytest.mark.parametrize('why', UNREADABLE)

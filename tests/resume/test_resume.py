@@ -126,6 +126,12 @@ def test_a_checkpoint_without_optimizer_is_not_resumed(tmp_path):
         tiny.runner(tmp_path, default_hooks=tiny.saving(), resume=True, load_from=str(path)).train()
 
 
+def test_a_checkpoint_without_its_schedules_is_refused(tmp_path):
+    tiny.runner(tmp_path, default_hooks=tiny.saving(save_param_scheduler=False)).train()
+    with pytest.raises(UserError, match='without its schedules'):
+        tiny.resumed(tmp_path / 'b', tmp_path / 'iter_9.pth', default_hooks=tiny.saving())
+
+
 def test_a_checkpoint_of_stock_mmengine_goes_on_where_it_was(tmp_path):
     stock = {'checkpoint': {'type': 'CheckpointHook', 'interval': 1}}
     tiny.runner(tmp_path, default_hooks=stock).train()

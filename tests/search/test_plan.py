@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bocb_mm.errors import UserError
@@ -13,7 +13,7 @@ options = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=
 cells = st.builds(Cell, st.text(), st.text(), numbers, numbers, st.integers(0, 99), options)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(cells, max_size=4))
 def test_a_plan_survives_the_disk(tmp_path, some):
     plan = Plan(tuple(some), {'net.py': {'task': 'pose', 'recipe': None}}, {'a.b': [1, None]})
@@ -21,7 +21,6 @@ def test_a_plan_survives_the_disk(tmp_path, some):
     assert Plan.load(tmp_path) == plan
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_a_damaged_plan_is_refused_in_one_line(tmp_path, data):
     plan = Plan((Cell('net.py', 'SGD', 0.1, 0.0),), retries=2)

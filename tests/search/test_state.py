@@ -1,7 +1,7 @@
 """What the files of a run directory say of a trial."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bocb_mm.runs import lock
@@ -91,7 +91,6 @@ def test_an_interruption_counts_only_without_progress():
     assert count_failures([*told(2), {'outcome': 'machine', 'iterations': 7}]) == 1
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.binary(max_size=40)
     | st.text(max_size=20).map(str.encode)
