@@ -117,11 +117,13 @@ def check_heads(model: Any, dataset: Any) -> None:
     Raises:
         UserError: The head, and both numbers.
     """
-    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
+    meta = getattr(dataset, 'metainfo', None) or {}
+    classes = meta.get('thing_classes') or meta.get('classes') or ()  # panoptic: without the stuff
     for name, module in model.named_modules():
         n = getattr(module, 'num_classes', None)
-        # A region proposal's tells objects from background only.
-        counts = 'head' in name and 'rpn' not in name and not getattr(module, 'class_agnostic', 0)
+        parts = [part for part in name.split('.') if not part.isdigit()]
+        # Others tell objects from background only, or stuff.
+        counts = parts[-1:] in (['head'], ['bbox_head']) and 'rpn_head' not in parts
         if isinstance(n, int) and counts and 0 < n < len(classes):
             shown = ', '.join(map(str, classes[:3])) + (', ...' if len(classes) > 3 else '')
             raise UserError(

@@ -106,20 +106,25 @@ def test_an_environment_that_is_none_is_the_default_one(start):
     ('name', 'n', 'fits'),
     [
         ('head', 2, False),
+        ('bbox_head', 2, False),
         ('head', 3, True),
         ('head', 80, True),
         ('rpn_head', 1, True),
+        ('semantic_head', 1, True),
         ('backbone', 1, True),
     ],
 )
 def test_a_head_has_as_many_classes_as_the_data(name, n, fits):
     model, part = nn.Module(), nn.Module()
     part.num_classes = n
-    model.add_module(name, part)
+    model.add_module(name, nn.ModuleList([part]))
     data = SimpleNamespace(metainfo={'classes': ('a', 'b', 'c')})
     if fits:
         check_heads(model, data)
     else:
-        with pytest.raises(UserError, match=r'model.head.num_classes is 2.*3 classes \(a, b, c'):
+        with pytest.raises(UserError, match=r'head.0.num_classes is 2.*3 classes \(a, b, c\)'):
             check_heads(model, data)
     check_heads(model, SimpleNamespace())  # data that name no classes
+    panoptic = {'classes': ('a', 'b', 'sky'), 'thing_classes': ('a', 'b')}
+    if n > 1:
+        check_heads(model, SimpleNamespace(metainfo=panoptic))
