@@ -51,7 +51,6 @@ _LEAST = {
     'train_cfg.max_iters': 1,
     'train_dataloader.batch_size': 1,
     'train_dataloader.num_workers': 0,
-    'randomness.seed': 0,
 }
 _OPTIONAL = ('optim_wrapper', 'default_hooks', 'custom_hooks', 'train_dataloader', 'env_cfg')
 

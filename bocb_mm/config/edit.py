@@ -168,10 +168,18 @@ def recipe_of(cfg: Mapping[str, Any]) -> str | None:
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:
-    """Fix the random seed: ``seed``, else the config's, else 0, so that a run can be repeated."""
+    """Fix the random seed: ``seed``, else the config's, else 0, so that a run can be repeated.
+
+    Raises:
+        UserError: It is not one that numpy takes.
+    """
     randomness = cfg.get('randomness') or ConfigDict()
     if seed is not None or randomness.get('seed') is None:
         randomness['seed'] = seed or 0
+    if not 0 <= randomness['seed'] < 2**32:
+        raise UserError(
+            f'seed {randomness["seed"]}: a whole number from 0 to 2**32 - 1 is expected'
+        )
     cfg.randomness = randomness
 
 
