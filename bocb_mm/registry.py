@@ -46,6 +46,8 @@ class CatalogRegistry(Registry):
         if dot and library in self.libraries:
             return self.libraries[library](rest)
         found = super().get(key)
+        if found is None and dot:  # a class by its path, as in any registry of mmengine
+            found = super().get(f'{SCOPE}.{key}')
         if found is None:
             raise unknown_name(self.name, key, self.module_dict, self._where_they_are())
         return found
