@@ -20,11 +20,6 @@ _HOW = """examples:
   bocb probe --translate SGD:0.01 AdamW
 
 Exit status: 0 done, 2 a mistake in what was given, 3 all runs diverged, 75 interrupted."""
-_PLAIN = (
-    'config', 'backbone', 'data', 'optimizers', 'seeds', 'first_seed', 'lengths', 'minutes',
-    'margin', 'iterations', 'batch', 'size', 'imports', 'pretrained', 'references', 'jobs',
-    'threads', 'address', 'dry_run',
-)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,7 +65,8 @@ def parser() -> argparse.ArgumentParser:
     images.add_argument('--import', nargs='+', dest='imports', metavar='MODULE',
         help='modules that register your classes')  # fmt: skip
     where = found.add_argument_group('where it runs')
-    where.add_argument('--gpus', metavar='0,1', help='one training at a time on each of these')
+    where.add_argument('--gpus', metavar='0,1', type=lambda text: text.split(','),
+        help='one training at a time on each of these')  # fmt: skip
     where.add_argument('--jobs', type=int, metavar='N', help='trainings at a time on the CPU')
     where.add_argument('--threads', type=int, metavar='N', help='threads of each (1)')
     where.add_argument('--address', metavar='ADDRESS', help='of a running Ray cluster')
@@ -93,12 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bocb_mm.config.edit import parse_options
     from bocb_mm.probe import Options, probe
 
-    named = {name: getattr(args, name) for name in _PLAIN}
-    given = {name: value for name, value in named.items() if value is not None}
-    if args.gpus:
-        given['gpus'] = args.gpus.split(',')
-    options = Options(out=args.out or '', cfg_options=parse_options(args.cfg_options), **given)
-    return probe(options, say=lambda line: print(line, flush=True))[1]
+    given = {k: v for k, v in vars(args).items() if v is not None and k != 'translate'}
+    given |= dict(out=args.out or '', cfg_options=parse_options(args.cfg_options))
+    return probe(Options(**given), say=lambda line: print(line, flush=True))[1]
 
 
 if __name__ == '__main__':
