@@ -134,8 +134,9 @@ def _of_config(options: Options, path: str) -> Target:
     found = describe(cfg)
     table = names.table_name(found.task, found.dataset)
     data = {k: cfg.get(k) for k in _DATA}
+    named = (cfg.get('default_hooks') or {}).get('run_record') or {}  # as the records have it
     return Target(
-        cfg, path, found.backbone, found.task, found.dataset, found.metric,
+        cfg, path, named.get('backbone') or found.backbone, found.task, found.dataset, found.metric,
         starts_of(options.optimizers, task_of_rates(cfg), edit.recipe_of(cfg)),
         hash_of(cfg), hash_of(data), cfg.get('gamma') or load.default_gamma(table),
         rates.batch_of(cfg), options.pretrained, dict(options.cfg_options),

@@ -46,3 +46,15 @@ def test_the_same_config_is_the_same_target(detector, root):
 def test_imagenet_has_the_papers_smaller_margin(root):
     path = str(root / 'configs/pretrain/imagenet/r-50_pytorch.py')
     assert find_target(Options(out='x', config=path)).margin == 1.0
+
+
+def test_a_network_is_called_as_its_records_call_it(root):
+    """Both are of the class ConvNeXt; and probes of two networks on the same data compare."""
+    folder = root / 'configs' / 'real_small' / 'probe'
+    found = [
+        find_target(Options(out='x', config=str(folder / f'{name}.py')))
+        for name in ('convnext', 'convnextv2')
+    ]
+    assert [t.backbone for t in found] == ['CNX-3XS', 'CNXV2-3XS']
+    assert found[0].data == found[1].data and found[0].identity != found[1].identity
+    assert {t.margin for t in found} == {3.0}
