@@ -210,14 +210,14 @@ def summary(
         view: [(f['probe'], f[view]) for f in findings.values() if {'probe', view} <= f.keys()]
         for view in VIEWS[1:]
     }
-    twice = [same_choice(p['probe'], p['again']) for p in networks.values() if 'again' in p]
+    twice = [p for p in networks.values() if {'probe', 'again'} <= p.keys()]
     return {
         'findings': {
             name: {view: {**vars(f), 'gap': f.gap.to_json()} for view, f in of_one.items()}
             for name, of_one in findings.items()
         },
         'against': {view: _against(both) for view, both in pairs.items() if both},
-        'choices': twice,
+        'choices': [same_choice(p['probe'], p['again']) for p in twice],
         'cost': {part: _cost(networks, part, cpu_seconds) for part in ('probe', 'again', 'study')},
     }
 

@@ -175,3 +175,5 @@ def test_what_is_not_run_yet_is_left_out():
     assert whole['against'] == {} and whole['choices'] == []
     assert whole['cost']['study'] == {'networks': 0}
     assert set(whole['findings']['net0']) == {'probe'}
+    whole = summed(GAPS[:2], parts=('study', 'again'))
+    assert whole['against'] == {} and whole['choices'] == []
