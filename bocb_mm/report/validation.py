@@ -16,7 +16,6 @@ import numpy as np
 
 from bocb_mm.report import gap
 from bocb_mm.report.gap import Interval
-from bocb_mm.report.probed import interval_of
 
 LEAST = 4  # networks below which a rank correlation is no more than a picture
 Result = Mapping[str, Any]
@@ -46,7 +45,7 @@ def finding(found: Result) -> Finding:
     """What a probe says, as it stands in its file."""
     said = found['gap']
     return Finding(
-        interval_of(said['interval']), said['verdict'], said[gap.ADAPTIVE] or '',
+        Interval.of(said['interval']), said['verdict'], said[gap.ADAPTIVE] or '',
         said[gap.FIXED] or '',
     )  # fmt: skip
 

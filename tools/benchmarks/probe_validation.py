@@ -25,7 +25,6 @@ from bocb_mm.cli import probe
 from bocb_mm.errors import UserError, one_line_errors
 from bocb_mm.facts.tables import markdown
 from bocb_mm.report import gap, validation
-from bocb_mm.report.probed import interval_of
 from bocb_mm.runs import exit_codes
 from bocb_mm.runs.files import atomic_write_text
 
@@ -132,7 +131,7 @@ def _lines(whole: Mapping[str, Any]) -> list[str]:
 def _finding(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return 'not run'
-    return f'{interval_of(found["gap"])}, {gap.VERDICTS[found["verdict"]].partition(",")[0]}'
+    return f'{gap.Interval.of(found["gap"])}, {gap.VERDICTS[found["verdict"]].partition(",")[0]}'
 
 
 def _numbers(numbers: list[float | None], form: str) -> str:
