@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hub import get_config
 
-from bocb_mm import optimizers, shipped
+from bocb_mm import facts, optimizers, shipped
 from bocb_mm.compat import find_our_bases, quiet_pkg_resources, read_metafiles_once
 from bocb_mm.config.check import check_shape
 from bocb_mm.config.describe import task_of_rates, type_name
@@ -126,7 +126,8 @@ def set_optimizer(
         options: What ``--cfg-options`` gave; what is meant for the optimizer is for the new one.
 
     Raises:
-        UserError: Unknown optimizer, or a rate or decay that is negative or not finite.
+        UserError: Unknown optimizer, a rate or decay that is negative or not finite, or what one of
+            ours or of the libraries refuses to be built with.
     """
     wrapper = cfg.setdefault('optim_wrapper', ConfigDict(type='OptimWrapper'))
     if name is not None:
@@ -148,6 +149,15 @@ def set_optimizer(
         if not 0 <= value < float('inf'):
             raise UserError(f'--{key.replace("_", "-")} {value}: a number >= 0 is expected')
         optimizer[key] = value
+    _try_out(optimizer)
+
+
+def _try_out(settings: Mapping[str, Any]) -> None:
+    """Refuse what one of our optimizers or of the libraries would refuse in a made run."""
+    scope, _, kind = type_name(settings).partition('.')
+    if scope == 'bocb_mm' and ('.' in kind or facts.find_optimizer(kind)):
+        own = {k: v for k, v in settings.items() if k not in ('type', 'aux_lr', 'aux_weight_decay')}
+        optimizers.try_out(kind, own)
 
 
 def _set_wrapper(wrapper: ConfigDict, sophia: bool) -> None:

@@ -3,7 +3,13 @@
 from typing import Any
 
 from bocb_mm import facts
-from bocb_mm.optimizers.build import build_optimizer, catalog_table, get_spec, list_optimizers
+from bocb_mm.optimizers.build import (
+    build_optimizer,
+    catalog_table,
+    get_spec,
+    list_optimizers,
+    try_out,
+)
 from bocb_mm.optimizers.spec import CATEGORIES, RECIPES, Default, OptimizerSpec
 
 __all__ = [
@@ -15,6 +21,7 @@ __all__ = [
     'catalog_table',
     'get_spec',
     'list_optimizers',
+    'try_out',
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -105,6 +105,28 @@ def optimizer_builder(name: str) -> Callable[..., torch.optim.Optimizer]:
         UnknownNameError: No such optimizer.
     """
     return get_spec(name).cls
+
+
+def try_out(name: str, settings: Mapping[str, Any]) -> None:
+    """Build an optimizer on a weight of nobody: what it refuses shows before a training begins.
+
+    Args:
+        name: As for :func:`build_optimizer`.
+        settings: Its arguments; those that depend on the device are not tried.
+
+    Raises:
+        UserError: What :func:`build_optimizer` raises.
+
+    Example:
+        >>> try_out('timm.sgdp', {'weight_decay': 0.1})
+        Traceback (most recent call last):
+        bocb_mm.optimizers.strict.SettingError: timm.sgdp has no default for lr: give a value
+    """
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    build_optimizer(name, [weight], **{k: v for k, v in settings.items() if k not in _OF_DEVICE})
+
+
+_OF_DEVICE = ('foreach', 'fused', 'capturable', 'compile')
 
 
 def catalog_table() -> str:

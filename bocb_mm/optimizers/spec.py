@@ -76,7 +76,8 @@ class OptimizerSpec(facts.Optimizer):
         settings = {'lr': start.lr, 'weight_decay': start.weight_decay, **self.fixed}
         if 'final_lr' in settings:
             settings['final_lr'] = RECIPES[_recipe_key(task, recipe)].sgd_lr
-        return {**settings, **start.extra}
+        known = getattr(self.cls, 'known', settings)  # a library's may have no weight_decay
+        return {**{k: v for k, v in settings.items() if k in known}, **start.extra}
 
     def search_grid(
         self, task: str, recipe: str | None = None, n: int = 5

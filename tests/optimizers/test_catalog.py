@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import pickle
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ import bocb_mm.optimizers as optimizers
 from bocb_mm import facts
 from bocb_mm.errors import UserError
 from bocb_mm.optimizers.catalog import specs
-from bocb_mm.optimizers.libraries import REFUSED, pytorch_optimizer, timm_optimizer
+from bocb_mm.optimizers.libraries import OBJECTS, REFUSED, pytorch_optimizer, timm_optimizer
 from bocb_mm.optimizers.spec import DECAYS, TASKS
 
 from . import signum
@@ -276,6 +277,37 @@ def test_library_names_are_checked():
 
     assert set(REFUSED['timm']) <= set(timm.optim.list_optimizers())
     assert set(REFUSED['pytorch_optimizer']) <= set(get_supported_optimizers())
+
+
+@pytest.mark.parametrize(
+    'name', [n for n, why in REFUSED['pytorch_optimizer'].items() if why == OBJECTS]
+)
+def test_a_state_that_is_refused_could_not_be_read_back(name, tmp_path):
+    from pytorch_optimizer import load_optimizer
+
+    with pytest.raises(UserError, match='checkpoint cannot give back'):
+        optimizers.get_spec(f'pytorch_optimizer.{name}')
+    model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
+    optimizer = load_optimizer(name)(model.parameters())
+    model(torch.ones(2, 4)).square().sum().backward()
+    optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / 'state.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'state.pth', weights_only=True)
+
+
+@pytest.mark.parametrize('name', ['pytorch_optimizer.sm3', 'pytorch_optimizer.fromage'])
+def test_a_librarys_optimizer_without_decay_gets_none(name):
+    settings = optimizers.get_spec(name).defaults_for('classification')
+    assert set(settings) == {'lr'}
+    optimizers.build_optimizer(name, [nn.Parameter(torch.ones(2, 2))], **settings)
+
+
+def test_trying_out_refuses_what_building_does_whatever_the_device():
+    optimizers.try_out('Muon', {'lr': 0.1, 'foreach': True, 'fused': True})
+    for name, settings in (('SGD', {'momentun': 0.9}), ('timm.sgdp', {}), ('LION', {'lr': -1.0})):
+        with pytest.raises(UserError):
+            optimizers.try_out(name, settings)
 
 
 @pytest.mark.parametrize('name', ['timm.adopt', 'bocb_mm.timm.sgdp', 'Pytorch_Optimizer.SOAP'])

@@ -60,6 +60,28 @@ def test_the_start_says_where_the_rate_comes_from_and_the_record_too(train, conf
     assert scaled['config_hash'] != record['config_hash'] and scaled['last'] is not None
 
 
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    [
+        (['--optimizer', 'pytorch_optimizer.ranger21'], 'no default for num_iterations'),
+        (['--optimizer', 'pytorch_optimizer.lbfgs'], 'closure'),
+        (['--optimizer', 'pytorch_optimizer.adashift'], 'checkpoint'),
+        (['optim_wrapper.optimizer.type=bocb_mm.pytorch_optimizer.conda'], 'checkpoint'),
+        (['optim_wrapper.optimizer.type=bocb_mm.timm.sgdp', 'optim_wrapper.optimizer.betas=1'],
+         'betas'),
+        (['optim_wrapper.optimizer.momentun=0.9'], 'momentum'),
+        (['optim_wrapper.optimizer.weight_decay=-1'], 'weight_decay=-1'),
+    ],
+)  # fmt: skip
+def test_an_optimizer_that_cannot_run_is_refused_before_anything_is_written(
+    train, config, tmp_path, options, expected
+):
+    options = options if options[0].startswith('--') else ['--cfg-options', *options]
+    status, _, err = train(config, *options)
+    assert status == 2 and expected in err and len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_metric_that_is_never_measured_is_a_warning_in_the_log(train, config, tmp_path):
     assert train(config, '--metric', 'coco/AP', '--work-dir', 'w')[0] == 0
     record = record_of(tmp_path / 'w')
