@@ -82,6 +82,17 @@ def test_an_optimizer_that_cannot_run_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('name', ['SOAP', 'Prodigy', 'pytorch_optimizer.sm3'])
+def test_states_of_an_unusual_form_go_on(train, config, tmp_path, name):
+    """Matrices of other sizes than the weight's, tensors in the groups, and no weight decay."""
+    arguments = (config, '--optimizer', name, '--work-dir', 'w')
+    assert train(*arguments)[0] == 0
+    status, _, err = train(*arguments, '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
+    assert status == 0, err
+    record = record_of(tmp_path / 'w')
+    assert record['optimizer'] == name and record['iterations'] == 4
+
+
 def test_a_metric_that_is_never_measured_is_a_warning_in_the_log(train, config, tmp_path):
     assert train(config, '--metric', 'coco/AP', '--work-dir', 'w')[0] == 0
     record = record_of(tmp_path / 'w')
