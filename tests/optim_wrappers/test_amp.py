@@ -95,7 +95,8 @@ def test_no_optimizer_sees_the_loss_scale(name):
     two = copy.deepcopy(one)
     start = copy.deepcopy(one.state_dict())
     for model, scale in ((one, 256.0), (two, 4096.0)):
-        optimizer = build_optimizer(name, model.parameters(), lr=0.01, weight_decay=0.01)
+        rate = 1.0 if name == 'Prodigy' else 0.01  # its own rate starts at 1e-6
+        optimizer = build_optimizer(name, model.parameters(), lr=rate, weight_decay=0.01)
         train(model, AmpOptimWrapper(dtype='float16', loss_scale=scale, optimizer=optimizer), 3)
     for (key, a), b in zip(one.named_parameters(), two.parameters()):
         moved = (a - start[key]).norm()
