@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'bocb_mm'
 FLOORS = (
     'cli', 'gpu_check', 'probe', 'search', 'launch', 'hooks', 'resume', 'config', 'optim_wrappers', 'backbones',
     'optimizers', 'datasets', 'metrics', 'checkpoints', 'report', 'runs', 'facts', 'registry', 'doctor', 'compat',
-    'stand_ins', 'shipped', 'errors',
+    'stand_ins', 'shipped', 'errors', 'words',
 )  # fmt: skip
 
 # what is imported -> packages that importing it must not load

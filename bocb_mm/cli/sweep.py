@@ -16,6 +16,7 @@ from typing import Any
 from bocb_mm import shipped
 from bocb_mm.errors import UserError, one_line_errors
 from bocb_mm.runs.files import atomic_open, check_parent
+from bocb_mm.words import counted
 
 MOST_FAILURES = 20  # shown by status
 STUDY = 'the directory of a study; on several machines, one that all of them see'
@@ -153,7 +154,8 @@ def create(args: argparse.Namespace) -> int:
     if args.recipe:
         notes = {k: {**v, 'recipe': args.recipe} for k, v in study.plan.configs.items()}
         study.change(configs=notes)
-    print(f'{args.study}: {len(cells)} trials ({len(grids)} pairs, {args.seeds} seeds)')
+    of = f'{counted(len(grids), "pair")}, {counted(args.seeds, "seed")}'
+    print(f'{args.study}: {counted(len(cells), "trial")} ({of})')
     print(f'now: bocb sweep work {args.study}')
     return 0
 
@@ -350,7 +352,8 @@ def best(args: argparse.Namespace) -> int:
     print(f'report: bocb report {os.path.relpath(study.runs)} --out DIR')
     if args.extend:
         added = study.add(summary.extensions(study.plan, found))
-        print(f'{added} trials added' if added else 'no best setting on an edge: nothing added')
+        nothing = 'no best setting on an edge: nothing added'
+        print(f'{counted(added, "trial")} added' if added else nothing)
     return 0
 
 
@@ -373,7 +376,7 @@ def take_over(args: argparse.Namespace) -> int:
     from bocb_mm.cli.sweep_import import import_database
 
     study = import_database(Path(args.database), args.study)
-    print(f'{args.study}: {len(study.plan.cells)} trials, their runs in {study.runs}')
+    print(f'{args.study}: {counted(len(study.plan.cells), "trial")}, their runs in {study.runs}')
     return status(args)
 
 

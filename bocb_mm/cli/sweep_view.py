@@ -16,6 +16,7 @@ from bocb_mm.search import summary
 from bocb_mm.search.driver import Progress
 from bocb_mm.search.engine import Engine
 from bocb_mm.search.study import Study
+from bocb_mm.words import counted
 
 _REFRESH_SECONDS = 2.0
 _MOST_PAIRS, _MOST_LINES = 24, 6
@@ -43,8 +44,8 @@ class View:
             else f'the CPU, {self.engine.jobs} at a time'
         )  # fmt: skip
         self.console.print(
-            f'{len(self.study.plan.cells)} trials in {self.study.runs}, on {where}, '
-            f'{self.engine.threads_each} threads each',
+            f'{counted(len(self.study.plan.cells), "trial")} in {self.study.runs}, on {where}, '
+            f'{counted(self.engine.threads_each, "thread")} each',
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         if self.console.is_terminal:

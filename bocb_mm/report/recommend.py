@@ -15,6 +15,7 @@ from bocb_mm.errors import unknown_name
 from bocb_mm.report import extended, load, names, probed, stats
 from bocb_mm.report.model import ResultTable
 from bocb_mm.runs.record import TASKS
+from bocb_mm.words import counted
 
 # A result of one's own says more than the paper's: it counts so many times as much.
 _OWN_WEIGHT = 3
@@ -140,8 +141,7 @@ def _evidence(
     kind = names.backbone_class(wanted)
     near = [(t, c) for t, c, of, b in split if b == wanted and of == task]
     if near:
-        counted = '1 column' if len(near) == 1 else f'{len(near)} columns'
-        return near, f'{counted} of results for {wanted} in {task}'
+        return near, f'{counted(len(near), "column")} of results for {wanted} in {task}'
     other = [(t, c) for t, c, _, b in split if b == wanted]
     if other:
         return other, f'no results for {wanted} in {task}: its results on other tasks stand in'

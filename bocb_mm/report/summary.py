@@ -11,6 +11,7 @@ from bocb_mm.report import names, paper, stats, tuning
 from bocb_mm.report.coupling import Coupling
 from bocb_mm.report.model import Report, ResultTable
 from bocb_mm.report.style import category_label
+from bocb_mm.words import counted
 
 # Of fewer optimizers than this, "failed" says little: the threshold is the best less the quartiles'
 # distance, which is always less than the range (unless a quarter of the results are equal).
@@ -21,11 +22,10 @@ def lead(report: Report) -> str:
     """One sentence: what the report is made from."""
     parts = []
     if report.scan.runs:
-        n = len(report.scan.runs)
-        parts.append(f'{n:,} run{"s" if n > 1 else ""}')
+        parts.append(counted(len(report.scan.runs), 'run'))
     csvs = len(report.of('csv'))
     if csvs:
-        parts.append(f'{csvs} CSV table{"s" if csvs > 1 else ""}')
+        parts.append(counted(csvs, 'CSV table'))
     if report.options.paper:
         parts.append('the numbers of the BOCB paper (ICLR 2025)')
     return f'Which optimizers fail on which backbones, from {_and(parts)}.'
@@ -43,7 +43,7 @@ def sentences(table: ResultTable, coupled: list[Coupling]) -> list[str]:
     there = int(values.notna().to_numpy().sum())
     lost = int(stats.diverged(values).to_numpy().sum())
     lines = [
-        f'{_count(values.shape[0], "optimizer")} {_columns(values)}: {there} of {values.size} '
+        f'{counted(values.shape[0], "optimizer")} {_columns(values)}: {there} of {values.size} '
         f'pairs have a result{_missing(values.size - there)}'
         f'{f", {lost} of them diverged" if lost else ""}. {int(failed.to_numpy().sum())} failed '
         f'by eq. 1 with gamma = {table.gamma:g}{_in_doubt(table)}.'
@@ -105,12 +105,8 @@ def _columns(values: pd.DataFrame) -> str:
     """``on 20 backbones``, or where one stands there more than once ``in 11 columns (...)``."""
     backbones = len({names.split_column(str(c))[1] for c in values.columns})
     if backbones == values.shape[1]:
-        return f'on {_count(backbones, "backbone")}'
-    return f'in {values.shape[1]} columns ({_count(backbones, "backbone")})'
-
-
-def _count(n: int, what: str) -> str:
-    return f'{n} {what}{"s" * (n != 1)}'
+        return f'on {counted(backbones, "backbone")}'
+    return f'in {values.shape[1]} columns ({counted(backbones, "backbone")})'
 
 
 def _missing(n: int) -> str:

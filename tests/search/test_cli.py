@@ -52,7 +52,7 @@ def test_real_trials_from_create_to_report(sweep, config, root, tmp_path, wait_f
         'default_hooks.divergence.interval=1',
     )  # fmt: skip
     assert status == 0, err
-    assert '4 trials (2 pairs, 1 seeds)' in out
+    assert '4 trials (2 pairs, 1 seed)' in out
     environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': '-1'}
     log = tmp_path / 'work.log'
     with log.open('w') as file:
