@@ -1,5 +1,6 @@
 """Every `bocb` command in the docs exists, with its options and the configs it names."""
 
+import ast
 import contextlib
 import functools
 import importlib
@@ -58,3 +59,25 @@ def test_a_command_of_the_docs_exists(page, words, tmp_path, monkeypatch):
         # Capitals stand for a file of the reader's, as does one that the page shows.
         if not config.isupper() and not config.startswith('-') and '_my-net' not in config:
             shipped.find_config(config)
+
+
+def messages(file):
+    """Strings of a module that are no docstrings, so that a user may read them."""
+    tree = ast.parse(file.read_text(encoding='utf-8'))
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node.value
+
+
+def test_no_message_sends_the_user_of_a_wheel_to_a_script_of_the_checkout():
+    named = {
+        (str(file.relative_to(ROOT)), script)
+        for file in (ROOT / 'bocb_mm').rglob('*.py')
+        for text in messages(file)
+        for script in re.findall(r'\btools/\w+\.(?:py|sh)\b', text)
+    }
+    # The doctor and the stand-ins say besides what to do without a checkout.
+    allowed = {'bocb_mm/doctor', 'bocb_mm/stand_ins', 'bocb_mm/cli/doctor.py'}
+    setup = {(f, s) for f, s in named if s == 'tools/setup_env.sh' and f.startswith(tuple(allowed))}
+    assert setup and named == setup

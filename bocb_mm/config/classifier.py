@@ -258,7 +258,5 @@ def config_text(
     parts['test_cfg'] = dict()
     if imports:
         parts['custom_imports'] = dict(imports=list(imports), allow_failed_imports=False)
-    head = (
-        f'# Written by tools/probe.py: {network.label} on {images.folder.name}, {images.split}.\n'
-    )
+    head = f'# Written by bocb probe: {network.label} on {images.folder.name}, {images.split}.\n'
     return head + ''.join(f'{key} = {value!r}\n' for key, value in parts.items())

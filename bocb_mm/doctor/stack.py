@@ -24,7 +24,7 @@ PACKAGES = {
     'timm': 'bocb_mm.timm.* and the MetaFormer backbones',
     'pytorch_optimizer': 'bocb_mm.pytorch_optimizer.*',
     'matplotlib': 'figures of the report',
-    'ray': 'tools/sweep.py',
+    'ray': '`bocb sweep` and `bocb probe`',
     'scikit-learn': 'the quickstart',
 }
 
@@ -137,7 +137,7 @@ def _ray(found: dict[str, str | None]) -> Finding | None:
     text = found.get('ray')
     if text is None or _between(found, 'ray', '2.60', '3'):
         return None
-    return Finding(f'ray {text}: tools/sweep.py was run with 2.60', _INSTALL['ray'], fatal=False)
+    return Finding(f'ray {text}: `bocb sweep` was run with 2.60', _INSTALL['ray'], fatal=False)
 
 
 def _keypoint_evaluation(found: dict[str, str | None]) -> Finding | None:

@@ -16,7 +16,7 @@ class Stage:
 
 #: Together 480 seconds.
 STAGES = (
-    Stage('environment', 25, 'what tools/doctor.py finds, versions, the GPU'),
+    Stage('environment', 25, 'what `bocb doctor` finds, versions, the GPU'),
     Stage('operators', 25, "mmcv's operators: device against CPU, stand-ins against compiled"),
     Stage('parity', 50, '30 steps of each optimizer in each execution mode against the CPU'),
     Stage('compiled', 60, '30 steps of each optimizer with compile=True against the CPU'),

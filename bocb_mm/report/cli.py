@@ -11,6 +11,7 @@ from bocb_mm.errors import UserError, one_line_errors
 from bocb_mm.report import build, load, recommend, records, shared, stats
 from bocb_mm.report.model import Options
 from bocb_mm.runs.files import check_parent
+from bocb_mm.words import counted
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,7 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = build.gather(options)
     files = build.write(report, out)
     _say_skipped(report.scan.broken)
-    print(f'{len(report.tables)} tables, {len(files)} files in {out}; open {out / "report.html"}')
+    made = f'{counted(len(report.tables), "table")}, {counted(len(files), "file")}'
+    print(f'{made} in {out}; open {out / "report.html"}')
     others = build.not_of_this_report(out, files)
     if others:
         more = f' and {len(others) - 5} more' if len(others) > 5 else ''
@@ -138,7 +140,8 @@ def _export(args: argparse.Namespace, options: Options) -> int:
         raise UserError(f'--export: no run has a result in {", ".join(options.paths) or "nothing"}')
     n, unshared = shared.export(args.export, rows, scan.runs, {'evaluation': options.value, **said})
     _say_skipped([*scan.broken, *left_out, *unshared])
-    print(f'{n} settings in {args.export}; check it: python tools/check_results.py {args.export}')
+    check = f'python -m bocb_mm.report.shared_check {args.export}'
+    print(f'{counted(n, "setting")} in {args.export}; check it: {check}')
     return 1 if scan.broken else 0
 
 

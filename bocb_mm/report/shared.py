@@ -166,7 +166,7 @@ def _summary(row: Mapping[str, str], seed: str | None, value: str, place: str) -
             record.add_evaluation(record.max_epochs or 0, record.iterations, result)
     except (ValueError, TypeError) as error:
         raise UserError(
-            f'{place}: cannot be read ({error}); python tools/check_results.py says more'
+            f'{place}: cannot be read ({error}); python -m bocb_mm.report.shared_check says more'
         ) from None
     return summary(record, Path(place))
 

@@ -1,4 +1,4 @@
-"""Checks files of shared results: ``python tools/check_results.py``, before a pull request."""
+"""Checks files of results before a pull request: ``python -m bocb_mm.report.shared_check``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from bocb_mm import facts
 from bocb_mm.errors import UserError, one_line_errors
 from bocb_mm.report import shared
+from bocb_mm.words import counted
 
 _NUMBERS = ('lr', 'weight_decay', 'mean', 'ci_low', 'ci_high', 'gamma')
 _HASH = re.compile(r'[0-9a-f]{16}')
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         paths += sorted(path.glob('*.csv')) if path.is_dir() else [path]
     found = problems(paths, Path.cwd())
     print('\n'.join(found), end='\n' if found else '')
-    print(f'{len(paths)} files, {len(found)} problems')
+    print(f'{counted(len(paths), "file")}, {counted(len(found), "problem")}')
     return 1 if found else 0
 
 

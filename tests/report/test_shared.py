@@ -70,7 +70,7 @@ def test_every_setting_is_a_row_and_passes_the_check(exported, tmp_path, capsys)
     assert lost['values'] == 'diverged' and lost['n_diverged'] == '1' and lost['mean'] == ''
     assert problems([exported], tmp_path) == []
     assert check([str(exported.parent)]) == 0
-    assert '1 files, 0 problems' in capsys.readouterr().out
+    assert '1 file, 0 problems' in capsys.readouterr().out
 
 
 def test_runs_and_their_own_export_are_not_counted_twice(runs, exported, tmp_path):
