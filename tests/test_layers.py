@@ -25,6 +25,8 @@ RULES = {
     'bocb_mm.shipped': ('torch', 'mmengine', 'numpy'),
     'bocb_mm.cli.main': ('torch', 'mmengine', 'numpy', 'pandas'),
     'bocb_mm.cli.train': ('torch', 'mmengine', 'numpy', 'pandas'),
+    'bocb_mm.cli.sweep': ('torch', 'mmengine', 'numpy', 'pandas'),
+    'bocb_mm.cli.probe': ('torch', 'mmengine', 'numpy', 'pandas'),
     'bocb_mm.cli.optimizers': ('torch', 'mmengine', 'numpy', 'pandas'),
     'bocb_mm.cli.backbones': ('torch', 'mmengine', 'numpy', 'pandas'),
     'bocb_mm.facts': ('torch', 'mmengine', 'numpy'),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 from bocb_mm import shipped
+from bocb_mm.cli.running import check_optimizers
 from bocb_mm.errors import UserError, one_line_errors
+from bocb_mm.probe.options import Options, check
 
 _WHAT = """Is my backbone coupled to its optimizer, or is it just the learning rate?
 
@@ -86,12 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if not args.out and not args.dry_run:
         raise UserError('--out DIR is expected: where runs, page and probe.json go')
-    from bocb_mm.config.edit import parse_options
-    from bocb_mm.probe import Options, probe
-
     given = {k: v for k, v in vars(args).items() if v is not None and k != 'translate'}
-    given |= dict(out=args.out or '', cfg_options=parse_options(args.cfg_options))
-    return probe(Options(**given), say=lambda line: print(line, flush=True))[1]
+    options = Options(**{**given, 'out': args.out or '', 'cfg_options': {}})
+    # Mistakes are refused before the imports below cost their seconds.
+    check(options)
+    check_optimizers(text.partition(':')[0] for text in options.optimizers)
+    from bocb_mm.config.edit import parse_options
+    from bocb_mm.probe.run import probe
+
+    options = dataclasses.replace(options, cfg_options=parse_options(args.cfg_options))
+    return probe(options, say=lambda line: print(line, flush=True))[1]
 
 
 if __name__ == '__main__':

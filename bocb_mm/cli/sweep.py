@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bocb_mm import shipped
+from bocb_mm.cli.running import check_optimizers
 from bocb_mm.errors import UserError, one_line_errors
 from bocb_mm.runs.files import atomic_open, check_parent
 from bocb_mm.words import counted
@@ -127,6 +128,7 @@ def create(args: argparse.Namespace) -> int:
     )
     # Wrong names are refused before the imports below cost their seconds.
     configs = [path for name in args.config for path in shipped.find_configs(name)]
+    check_optimizers(args.optimizers, patterns=True)
     from bocb_mm.config import edit
     from bocb_mm.config.describe import task_of_rates
     from bocb_mm.search.plan import Cell

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bocb_mm import facts, shipped
-from bocb_mm.cli.running import add_running
-from bocb_mm.errors import one_line_errors, unknown_name
+from bocb_mm import shipped
+from bocb_mm.cli.running import add_running, check_optimizers
+from bocb_mm.errors import one_line_errors
 from bocb_mm.launch.leaving import leaves_at_once
 
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     # Wrong names are refused before the imports below cost their seconds.
     config = shipped.find_config(args.config)
-    _check_optimizer(args.optimizer)
+    check_optimizers([args.optimizer] if args.optimizer else [])
     from bocb_mm.config import edit
     from bocb_mm.launch.train import TrainOptions, prepare, train
 
@@ -76,12 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         auto_scale_lr=args.auto_scale_lr,
     )
     return train(prepare(config, options), options)
-
-
-def _check_optimizer(name: str | None) -> None:
-    """Refuse what nothing is called; a library's names have a dot and are looked up later."""
-    if name and '.' not in name and facts.find_optimizer(name) is None:
-        raise unknown_name('optimizer', name, facts.OPTIMIZERS, '`bocb optimizers` lists them')
 
 
 if __name__ == '__main__':

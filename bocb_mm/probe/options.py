@@ -67,7 +67,7 @@ class Options:
 
 
 def check(options: Options) -> None:
-    """Refuse numbers out of their range.
+    """Refuse numbers out of their range, and options that do not go together.
 
     Raises:
         UserError: The option, and what is expected.
@@ -84,3 +84,7 @@ def check(options: Options) -> None:
         raise UserError(f'--lengths {options.lengths}: numbers above 0 are expected')
     if len(set(options.lengths)) < len(options.lengths):
         raise UserError(f'--lengths {options.lengths}: a length is there twice')
+    if (options.config is None) == (options.backbone is None):
+        raise UserError('a CONFIG, or --backbone NAME with or without --data FOLDER, is expected')
+    if options.data and options.config:
+        raise UserError('--data: goes with --backbone; a config names its own data')

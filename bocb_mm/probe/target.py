@@ -104,18 +104,14 @@ class Target:
 
 
 def find_target(options: Options) -> Target:
-    """What the options name.
+    """What the options name, which :func:`bocb_mm.probe.options.check` has seen.
 
     Raises:
-        UserError: Neither or both of a config and a backbone, or one that cannot be probed.
+        UserError: A config or a backbone that cannot be probed.
     """
-    if (options.config is None) == (options.backbone is None):
-        raise UserError('a CONFIG, or --backbone NAME with or without --data FOLDER, is expected')
     networks.import_modules(options.imports)
     if options.config is None:
         return _of_images(options)
-    if options.data:
-        raise UserError('--data: goes with --backbone; a config names its own data')
     return _of_config(options, options.config)
 
 

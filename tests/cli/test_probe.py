@@ -1,6 +1,7 @@
 """The command line of the probe."""
 
 import json
+import sys
 
 import pytest
 
@@ -23,6 +24,24 @@ def test_what_is_missing_is_said_in_a_line(capsys, tmp_path):
     )
     text = refused([str(tmp_path / 'no.py'), '--out', str(tmp_path / 'x')], capsys)
     assert 'no such file' in text and not (tmp_path / 'x').exists()
+
+
+@pytest.mark.parametrize(
+    'arguments, said',
+    [
+        (['--iterations', '8'], '--iterations 8: at least 20 is expected'),
+        (['--optimizers', 'SGD', 'adanw:0.1'], "unknown optimizer 'adanw'"),
+        (['mine.py', '--data', 'photos'], 'a CONFIG, or --backbone NAME'),
+    ],
+)
+def test_a_mistake_is_said_before_the_toolboxes_are_imported(
+    arguments, said, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, 'bocb_mm.probe.run', None)  # its import would fail
+    (tmp_path / 'mine.py').touch()
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(['--backbone', 'R-50', '--out', 'x', *arguments], capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ['mine.py']
 
 
 def test_a_rate_for_another_optimizer(capsys):

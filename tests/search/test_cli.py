@@ -161,6 +161,12 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(sweep, config, tmp_path, arg
     assert not (tmp_path / 's').exists()
 
 
+def test_a_wrong_name_is_said_before_the_toolboxes_are_imported(sweep, config, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'bocb_mm.config.edit', None)  # its import would fail
+    status, _, err = sweep('create', 's', '--config', config, '--optimizers', 'Ada*', 'adanw')
+    assert status == 2 and "unknown optimizer 'adanw'" in err
+
+
 def test_a_study_is_not_created_twice(sweep, config):
     argv = ('create', 'a%20b c', '--config', config, '--optimizers', 'SGD', '--grid', '1x1')
     assert sweep(*argv)[0] == 0
