@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from bocb_mm.cli.probe import main
-from bocb_mm.report import probed
+from bocb_mm.probe.run import shipped_references
 
 
 def refused(arguments, capsys):
@@ -67,8 +67,8 @@ def test_a_probes_own_rates_come_first(capsys, tmp_path):
         {'name': 'SGD', 'lr': 0.4, 'fresh': [1.0]},
         {'name': 'AdamW', 'lr': 0.004, 'fresh': [1.0]},
     ]
-    text = json.dumps({'schema_version': probed.SCHEMA_VERSION, 'optimizers': rows})
-    (tmp_path / 'probe.json').write_text(text)
+    whole = {**shipped_references()[0], 'optimizers': rows}
+    (tmp_path / 'probe.json').write_text(json.dumps(whole))
     assert main(['--translate', 'SGD:0.2', 'AdamW', '--out', str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert 'AdamW: lr 0.002' in out and 'the ratio of their best rates' in out
