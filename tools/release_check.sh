@@ -50,5 +50,12 @@ expect 0 bocb quickstart --smoke --out runs
 expect 0 bocb layers runs/digits_r18-xs/AdamW/epoch_1.pth --out layers.csv
 expect 0 bocb test quickstart/digits_r18-xs runs/digits_r18-xs/AdamW/epoch_1.pth
 expect 0 bocb report runs --out report
+expect 0 python -m bocb_mm.datasets
+expect 0 bocb sweep create study --config quickstart/digits_r18-xs --optimizers SGD AdamW --grid 1x1 \
+    --cfg-options train_cfg.max_epochs=1
+expect 0 bocb sweep work study --jobs 1
+expect 0 bocb sweep status study
+expect 0 bocb sweep best study --csv best.csv
+expect 0 bocb report study --out study_report
 expect 0 bocb report --paper --out paper
 say "all is well"
