@@ -196,7 +196,7 @@ class RunningEngine:
                     object_store_memory=_STORE_BYTES,
                     _temp_dir=self.temporary,
                 )
-        except (RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # a node that takes more than 30 s to start has no other class
             raise UserError(f'Ray does not start here: {_short(error)}') from None
         self._vital = {
             pid: name

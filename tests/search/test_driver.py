@@ -195,6 +195,20 @@ def test_an_address_where_nobody_answers_is_one_line(make_study, drive):
     )
 
 
+def test_a_ray_that_does_not_start_is_one_line():
+    def slow(**_):
+        raise Exception('The current node timed out during startup.')  # as Ray 2.60 raises it
+
+    running = RunningEngine.__new__(RunningEngine)
+    running.engine, running.temporary, running._vital = HERE, None, {}
+    running.ray = SimpleNamespace(init=slow, shutdown=lambda: None, is_initialized=lambda: False)
+    try:
+        with pytest.raises(UserError, match='Ray does not start here: .*timed out'):
+            running._start()
+    finally:
+        running.stop()
+
+
 def test_a_vital_process_that_is_gone_is_noticed(monkeypatch):
     running = RunningEngine.__new__(RunningEngine)
     running._vital = {7: 'raylet'}
