@@ -197,25 +197,31 @@ def train(cfg: Config, options: TrainOptions) -> int:
         UserError: The work directory is in use, cannot be written, or a checkpoint does not fit.
         Exception: Whatever else ends the training; its record says ``failed`` and why.
     """
-    install_safe_loading(trust=options.trust_checkpoint)
     if (cfg.get('randomness') or {}).get('deterministic'):
         # cuBLAS reads it once, when CUDA starts.
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     with process_group(cfg, options.launcher):
-        return _train(cfg)
+        return _train(cfg, options)
 
 
-def _train(cfg: Config) -> int:
+def build_runner(cfg: Config, trust_checkpoint: bool = False) -> Runner:
+    """The Runner of a config that :func:`prepare` made; it starts from what the config says."""
+    install_safe_loading(trust=trust_checkpoint)
+    runner = Runner.from_cfg(cfg)
+    if not any(isinstance(hook, PretrainedHook) for hook in runner.hooks):
+        runner.register_hook(PretrainedHook())
+    return runner
+
+
+def _train(cfg: Config, options: TrainOptions) -> int:
     """What every process does once it has joined the others."""
     if _is_first() and cfg.get('lr_source'):
         print(cfg.lr_source, flush=True)
     with RunLock.in_directory(_made(cfg.work_dir), enabled=_is_first()):
         with one_line_mistakes(cfg.filename_stem):
-            runner = Runner.from_cfg(cfg)
+            runner = build_runner(cfg, options.trust_checkpoint)
             if task_of(cfg) in ('classification', 'detection'):
                 check_heads(runner.model, runner.train_loop.dataloader.dataset)
-        if not any(isinstance(hook, PretrainedHook) for hook in runner.hooks):
-            runner.register_hook(PretrainedHook())
         try:
             with one_line_mistakes(cfg.filename_stem):
                 runner.train()

@@ -87,7 +87,7 @@ def _measure(task: Mapping[str, Any], folder: Path) -> Look:
     from mmengine.hooks import Hook
     from mmengine.runner import Runner
 
-    from bocb_mm.launch.train import TrainOptions, prepare
+    from bocb_mm.launch.train import TrainOptions, build_runner, prepare
     from bocb_mm.metrics.gradients import covariates, gradient_norms
 
     options = TrainOptions(
@@ -138,7 +138,7 @@ def _measure(task: Mapping[str, Any], folder: Path) -> Look:
             raise _Enough
 
     watch = Watch()
-    runner = Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     runner.register_hook(watch)
     try:
         runner.train()

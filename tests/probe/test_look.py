@@ -20,6 +20,26 @@ def test_a_look_measures_and_leaves_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob('*')) == before
 
 
+def test_a_look_starts_from_what_a_training_starts_from(tmp_path, monkeypatch):
+    """Weights of an installed package, under other names than the network's own."""
+    import torch
+    from mmengine.config import Config
+    from mmpretrain.registry import MODELS
+    from mmpretrain.utils import register_all_modules
+
+    register_all_modules(init_default_scope=True)
+    config = write_tiny_config(tmp_path)
+    weights = MODELS.build(Config.fromfile(config).model.backbone).state_dict()
+    weights['conv1.weight'] *= 1e6  # batch norm undoes it but for the first layer's gradient
+    (tmp_path / 'weights_of_ours').mkdir()
+    (tmp_path / 'weights_of_ours' / '__init__.py').write_text('')
+    told = {f'module.{k}': v for k, v in weights.items()}
+    torch.save(told, tmp_path / 'weights_of_ours' / 'w.pth')
+    monkeypatch.syspath_prepend(tmp_path)
+    found = look(str(config), {}, 'SGD', 'package://weights_of_ours/w.pth', 1)
+    assert found.covariates['first_to_median'] < 1e-3  # of random weights above 1
+
+
 def test_what_cannot_be_trained_is_one_line(tmp_path):
     config = write_tiny_config(tmp_path)
     with pytest.raises(UserError) as caught:
