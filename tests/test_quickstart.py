@@ -105,6 +105,12 @@ def test_the_tables_show_every_run(tools):
     assert '0.250' in text and '0.500' in text and '0.750' in text and '0.875' in text
 
 
+def test_no_table_is_empty(tools, tmp_path):
+    tuned = {'d': record('detection', {'coco/bbox_mAP': 0.25})}
+    (table,) = tools['quickstart'].tables(tuned, tmp_path)
+    assert table.title == 'Fine-tuning'
+
+
 def test_the_transfer_from_imagenet_stands_beside_random_weights_with_three_optimizers(tools):
     from bocb_mm.config.edit import load_config
 

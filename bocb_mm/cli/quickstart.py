@@ -14,7 +14,7 @@ import datetime
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -159,6 +159,17 @@ def layer_table(folder: Path, names: Iterable[str]) -> Table:
     return table
 
 
+def tables(records: Mapping[str, RunRecord], folder: Path) -> list[Table]:
+    """Those of the tables that have something in them, of the runs in a folder by name."""
+    classifiers = [name for name, record in records.items() if record.task == 'classification']
+    found = [
+        pretraining_table(records[n] for n in classifiers),
+        tuning_table(r for n, r in records.items() if n not in classifiers),
+        layer_table(folder, classifiers),
+    ]
+    return [table for table in found if table.row_count]
+
+
 def missed_targets(
     records: Iterable[RunRecord], targets: Iterable[tuple[str, str, float]]
 ) -> list[str]:
@@ -237,10 +248,8 @@ def run(
     problems = [f'{job.name} did not complete' for job in jobs if job.name not in records]
     if not args.smoke:
         problems += missed_targets(records.values(), targets)
-    classifiers = [name for name, record in records.items() if record.task == 'classification']
-    console.print(pretraining_table(records[n] for n in classifiers))
-    console.print(tuning_table(r for n, r in records.items() if n not in classifiers))
-    console.print(layer_table(folder, classifiers))
+    for table in tables(records, folder):
+        console.print(table)
     report = write_report(folder)
     for problem in problems:
         console.print(f'NOT AS EXPECTED: {problem}', highlight=False)
