@@ -3,8 +3,9 @@
 Names are those the libraries list (``timm.optim.list_optimizers()``,
 ``pytorch_optimizer.get_supported_optimizers()``), without regard to case. Arguments are those of
 the library's class, checked strictly. An optimizer that a training loop without closure, without
-second derivatives and without access to the model cannot run, or whose state no checkpoint can give
-back, is refused with the reason.
+second derivatives and without access to the model cannot run is refused with the reason.
+adashift, conda, scalableshampoo, scion and scionlight hold Python objects in their state, which is
+refused after the first iteration, unless checkpoints are trusted.
 Schedule-free optimizers have ``train()`` and ``eval()``, which the optimizer wrapper calls.
 """
 
@@ -26,7 +27,6 @@ from bocb_mm.optimizers.strict import SettingError, check_keywords, check_number
 CLOSURE = 'it needs a closure that evaluates the loss again'
 SECOND_ORDER = 'it needs a backward pass with create_graph=True'
 MODEL = 'it needs the model itself, not its parameters'
-OBJECTS = 'its state holds Python objects, which a checkpoint cannot give back safely'
 REFUSED = {
     'timm': {'adahessian': SECOND_ORDER},
     'pytorch_optimizer': {
@@ -42,7 +42,6 @@ REFUSED = {
         'distributedmuon': 'it shards its work over processes by itself; take muon',
         'lorarite': 'it takes pairs of LoRA factors, which a network does not have',
         'spectralsphere': 'it takes matrices only, a network has norms and biases too',
-        **dict.fromkeys(('adashift', 'conda', 'scalableshampoo', 'scion', 'scionlight'), OBJECTS),
     },
 }
 """What cannot work, by library, with the reason (timm 1.0.31, pytorch_optimizer 4.1.0)."""

@@ -105,10 +105,14 @@ def rows(path: Path) -> list[dict[str, str]]:
     """The rows of a file as they stand there.
 
     Raises:
-        UserError: The head is not that of this format, or a row has another number of cells.
+        UserError: The file is no CSV, its head is not that of this format, or a row has another
+            number of cells.
     """
-    with path.open(encoding='utf-8', newline='') as file:
-        lines = [line for line in csv.reader(file) if line]
+    try:
+        with path.open(encoding='utf-8', newline='') as file:
+            lines = [line for line in csv.reader(file) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f'{path}: is no CSV file in UTF-8 ({error})') from None
     if not lines or tuple(lines[0]) != COLUMNS:
         raise UserError(
             f'{path}: the head is not that of {FORMAT} (docs/results.md); `bocb report RUNS '
@@ -157,14 +161,14 @@ def _summary(row: Mapping[str, str], seed: str | None, value: str, place: str) -
         fields['iterations'] = int(row['iterations'] or 0)
         fields['seed'] = None if seed is None else int(seed)
         fields['status'] = 'diverged' if value == DIVERGED else 'completed'
-        fields['architecture'] = json.loads(row['architecture'] or '{}')
+        fields['architecture'] = dict(json.loads(row['architecture'] or '{}'))
         fields['image_size'] = [int(side) for side in row['image_size'].split()]
         fields['versions'] = dict(word.split('=', 1) for word in row['versions'].split())
         record = RunRecord(**fields, started=row['date'])
         if value != DIVERGED:
             result = {record.metric: float(value)}
             record.add_evaluation(record.max_epochs or 0, record.iterations, result)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(
             f'{place}: cannot be read ({error}); python -m bocb_mm.report.shared_check says more'
         ) from None

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import pickle
 import subprocess
 import sys
 
@@ -16,7 +15,7 @@ import bocb_mm.optimizers as optimizers
 from bocb_mm import facts
 from bocb_mm.errors import UserError
 from bocb_mm.optimizers.catalog import specs
-from bocb_mm.optimizers.libraries import OBJECTS, REFUSED, pytorch_optimizer, timm_optimizer
+from bocb_mm.optimizers.libraries import REFUSED, pytorch_optimizer, timm_optimizer
 from bocb_mm.optimizers.spec import DECAYS, TASKS
 
 from . import signum
@@ -277,23 +276,6 @@ def test_library_names_are_checked():
 
     assert set(REFUSED['timm']) <= set(timm.optim.list_optimizers())
     assert set(REFUSED['pytorch_optimizer']) <= set(get_supported_optimizers())
-
-
-@pytest.mark.parametrize(
-    'name', [n for n, why in REFUSED['pytorch_optimizer'].items() if why == OBJECTS]
-)
-def test_a_state_that_is_refused_could_not_be_read_back(name, tmp_path):
-    from pytorch_optimizer import load_optimizer
-
-    with pytest.raises(UserError, match='checkpoint cannot give back'):
-        optimizers.get_spec(f'pytorch_optimizer.{name}')
-    model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
-    optimizer = load_optimizer(name)(model.parameters())
-    model(torch.ones(2, 4)).square().sum().backward()
-    optimizer.step()
-    torch.save(optimizer.state_dict(), tmp_path / 'state.pth')
-    with pytest.raises(pickle.UnpicklingError):
-        torch.load(tmp_path / 'state.pth', weights_only=True)
 
 
 @pytest.mark.parametrize('name', ['pytorch_optimizer.sm3', 'pytorch_optimizer.fromage'])

@@ -73,7 +73,7 @@ def test_thresholds_and_ranks_of_the_papers_table_do_not_see_the_others(tmp_path
 def test_advice_counts_each_result_once(tmp_path):
     report = results(tmp_path, ['SGD', 'AdamW', 'Muon'])
     advice, basis = recommend.recommend(report.tables, 'CNX-T', n=30)
-    assert basis.startswith('2 column(s)')  # one of the runs, one of the paper
+    assert basis.startswith('2 columns of')  # one of the runs, one of the paper
     own = {a.optimizer: [r for r in a.reasons if r.startswith('yours')] for a in advice}
     assert {o: len(lines) for o, lines in own.items() if lines} == dict.fromkeys(
         ('SGD', 'AdamW', 'Muon'), 1
