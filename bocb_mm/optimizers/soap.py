@@ -39,12 +39,12 @@ class SOAP(MultiTensorOptimizer):
             the first step of a weight waits for the device.
 
     Example:
-        >>> p = torch.nn.Parameter(torch.ones(1, 2)); p.grad = torch.ones(1, 2)
+        >>> p = torch.nn.Parameter(torch.ones(2, 2)); p.grad = torch.diag(torch.tensor([3.0, -2.0]))
         >>> optimizer = SOAP([p], lr=0.5)
         >>> optimizer.step(); p.tolist()
-        [[1.0, 1.0]]
-        >>> optimizer.step(); round(p.square().sum().sqrt().item(), 3)
-        0.914
+        [[1.0, 1.0], [1.0, 1.0]]
+        >>> optimizer.step(); p.tolist()
+        [[0.5, 1.0], [1.0, 1.5]]
 
     Source: Vyas et al., SOAP: improving and stabilizing Shampoo using Adam, ICLR 2025, Algorithm
     3; dimensions, first step and order of decay as in the authors' code.

@@ -65,8 +65,6 @@ def test_the_start_says_where_the_rate_comes_from_and_the_record_too(train, conf
     [
         (['--optimizer', 'pytorch_optimizer.ranger21'], 'no default for num_iterations'),
         (['--optimizer', 'pytorch_optimizer.lbfgs'], 'closure'),
-        (['--optimizer', 'pytorch_optimizer.adashift'], 'checkpoint'),
-        (['optim_wrapper.optimizer.type=bocb_mm.pytorch_optimizer.conda'], 'checkpoint'),
         (['optim_wrapper.optimizer.type=bocb_mm.timm.sgdp', 'optim_wrapper.optimizer.betas=1'],
          'betas'),
         (['optim_wrapper.optimizer.momentun=0.9'], 'momentum'),
@@ -80,6 +78,15 @@ def test_an_optimizer_that_cannot_run_is_refused_before_anything_is_written(
     status, _, err = train(config, *options)
     assert status == 2 and expected in err and len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', ['adashift', 'conda'])
+def test_a_state_that_cannot_be_read_back_is_refused_after_the_first_iteration(
+    train, config, tmp_path, name
+):
+    status, _, err = train(config, '--optimizer', f'pytorch_optimizer.{name}', '--work-dir', 'w')
+    assert status == 2 and '--trust-checkpoint' in err and len(err.splitlines()) == 1
+    assert not list((tmp_path / 'w').glob('*.pth'))
 
 
 @pytest.mark.parametrize('name', ['SOAP', 'Prodigy', 'pytorch_optimizer.sm3'])
