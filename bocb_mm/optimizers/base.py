@@ -31,7 +31,7 @@ from torch import Tensor
 from bocb_mm.optimizers import sharding
 from bocb_mm.optimizers.foreach import Tensors
 from bocb_mm.optimizers.reductions import clip_factor, global_norm
-from bocb_mm.optimizers.strict import SettingError, StrictOptimizer, with_gradient
+from bocb_mm.optimizers.strict import SettingError, StrictOptimizer, compiling, with_gradient
 
 State = dict[str, Tensors]
 Scalars = dict[str, Any]
@@ -243,7 +243,10 @@ class MultiTensorOptimizer(StrictOptimizer, torch.optim.Optimizer):
             # a copy for each optimizer: dynamo counts compilations by code object
             code = _update_all.__code__.replace(co_name=f'{type(self).__name__}_step')
             self._compiled = torch.compile(FunctionType(code, globals()), dynamic=False)
-        self._compiled(self.update, [tuple(call._replace(c=_as_tensors(call.c))) for call in calls])
+        with compiling():
+            self._compiled(
+                self.update, [tuple(call._replace(c=_as_tensors(call.c))) for call in calls]
+            )
 
     _compiled: Callable[..., None] | None = None
 

@@ -9,6 +9,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -165,6 +166,20 @@ def _outside_of_graphs(step: Callable[..., Any]) -> Callable[..., Any]:
         return step(self, closure)
 
     return wrapper
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Around a compiled step: one line where torch finds no C++ compiler, which a CPU needs."""
+    try:
+        yield
+    except RuntimeError as error:
+        if 'C++ compiler' not in str(error):
+            raise
+        raise SettingError(
+            'compile=True: torch needs a C++ compiler for a step on the CPU and found none; '
+            'install g++, name yours in the variable CXX, or leave compile out'
+        ) from None
 
 
 def check_keywords(name: str, known: Iterable[str], keywords: Iterable[str]) -> None:

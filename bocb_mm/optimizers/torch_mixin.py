@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 
 from bocb_mm.optimizers import fused
-from bocb_mm.optimizers.strict import SettingError, StrictOptimizer, with_gradient
+from bocb_mm.optimizers.strict import SettingError, StrictOptimizer, compiling, with_gradient
 
 COUNTERS = {'step', 'mu_product'}
 """Numbers in the state. For ``compile`` they are in double precision, on the parameter's device: in
@@ -131,7 +131,8 @@ class TorchOptimizer(StrictOptimizer):
         try:
             for group, tensor, rate in zip(self.param_groups, self._rates, rates):
                 group['lr'] = tensor.fill_(float(rate))
-            self._compiled()
+            with compiling():
+                self._compiled()
         finally:
             for group, rate in zip(self.param_groups, rates):
                 group['lr'] = rate

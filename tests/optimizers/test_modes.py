@@ -1,6 +1,9 @@
 """The execution modes: same numbers, few kernels, little memory, compiled once."""
 
 import inspect
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -268,6 +271,28 @@ def test_generated_code_follows_layouts():
         found.append(w)
     torch._dynamo.reset()
     torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['LION', 'AdamW'])
+def test_a_machine_without_a_compiler_is_one_line(name, tmp_path):
+    """In a process of its own: torch remembers what compiler and generated code it has found."""
+    program = (
+        'import torch, sys\n'
+        'from bocb_mm.optimizers import build_optimizer\n'
+        'p = torch.nn.Parameter(torch.ones(3))\n'
+        'p.grad = torch.ones(3)\n'
+        f'optimizer = build_optimizer({name!r}, [p], compile=True)\n'
+        'try:\n'
+        '    for _ in range(2): optimizer.step()\n'
+        'except ValueError as error:\n'
+        '    sys.exit(str(error))\n'
+    )
+    env = os.environ | {'CXX': '/no/such', 'TORCHINDUCTOR_CACHE_DIR': str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, '-c', program], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith('compile=True: torch needs a C++ compiler')
 
 
 def test_no_gradient_at_all_compiles_nothing(compilations):
