@@ -139,6 +139,10 @@ def create(args: argparse.Namespace) -> int:
     grids = []
     for config in configs:
         cfg = edit.load_config(config, options)
+        try:
+            edit.check_data(cfg)
+        except UserError as error:  # no mistake where other machines train
+            print(f'note: on this machine {error}', file=sys.stderr)
         task, recipe = task_of_rates(cfg), args.recipe or edit.recipe_of(cfg)
         grids += [(config, name, *_values(name, task, recipe, size, given)) for name in names]
     # One seed is gone through before the next, so that early results count.

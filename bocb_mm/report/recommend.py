@@ -263,7 +263,8 @@ def _rate(
     if own:
         pairs = pd.Series([(o[2], o[3]) for o in own])
         lr, decay = pairs.mode().iloc[0]
-        return lr, _none(decay), 'most common best setting of your runs on this task'
+        alike = sum(pair == (lr, decay) for pair in pairs)
+        return lr, _none(decay), f'best on {alike} of the {len(own)} other columns of your runs'
     row = facts.find_optimizer(optimizer)
     recipe = facts.DEFAULT_RECIPE if task == 'classification' else task
     if row and recipe in facts.RECIPES:

@@ -267,6 +267,15 @@ def test_recommend_takes_own_runs_and_their_settings(tmp_path, capsys):
     assert 'SGD' in first and 'lr 0.07' in first and '0.003' in first and 'your best run' in first
 
 
+def test_recommend_says_on_how_many_columns_a_setting_was_best(tmp_path, capsys):
+    for backbone, lr in (('DeiT-S', 0.07), ('CNX-T', 0.07), ('Swin-T', 0.1)):
+        for optimizer in ('LARS', 'LAMB', 'Adan'):
+            save(tmp_path, make_record(optimizer, backbone, lr=lr, weight_decay=0.003))
+    assert main([str(tmp_path), '--recommend', 'R-50']) == 0
+    out = capsys.readouterr().out
+    assert 'lr 0.07' in out and 'best on 2 of the 3 other columns of your runs' in out
+
+
 def test_recommend_finds_a_network_of_ones_own_in_any_case(tmp_path, capsys):
     for optimizer, best in (('SGD', 85.0), ('AdamW', 70.0)):
         save(tmp_path, make_record(optimizer, 'MyNet-3', best=best))

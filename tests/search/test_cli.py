@@ -44,6 +44,20 @@ def config(tmp_path_factory):
     return write_tiny_config(tmp_path_factory.mktemp('tiny'))
 
 
+def test_a_plan_made_where_the_data_are_not_says_so(sweep, config):
+    """As on a login node: a note, no mistake."""
+    arguments = ('--config', config, '--optimizers', 'sgd', '--grid', '1x1')
+    status, _, err = sweep('create', 'here', *arguments)
+    assert status == 0 and 'note' not in err
+    status, out, err = sweep(
+        'create', 'there', *arguments,
+        '--cfg-options', 'train_dataloader.dataset.data_root=no/such',
+    )  # fmt: skip
+    assert status == 0 and '1 trial' in out
+    (note,) = err.splitlines()
+    assert note.startswith('note: on this machine train_dataloader: no data at no/such')
+
+
 def test_real_trials_from_create_to_report(sweep, config, root, tmp_path, wait_for):
     """One of them is killed on the way, and goes on from its checkpoint."""
     status, out, err = sweep(
