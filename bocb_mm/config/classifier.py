@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bocb_mm.datasets.class_folders import Images
@@ -152,7 +154,12 @@ def _registered(network: Network, n_classes: int, side: int) -> dict[str, Any]:
     images = torch.zeros(2, 3, side, side)
     built.eval()
     out = _attempt(network, lambda: built(images), f' on images of {side}x{side}')
-    last = out[-1] if isinstance(out, list | tuple) else out
+    if not isinstance(out, list | tuple):
+        raise UserError(
+            f'--backbone {network.label}: returns a {type(out).__name__}; the backbones of '
+            'OpenMMLab return a tuple of feature maps, with a single one: return (x,)'
+        )
+    last = out[-1] if out else None
     if not hasattr(last, 'dim') or last.dim() not in (2, 4):
         shape = tuple(getattr(last, 'shape', ()))
         raise UserError(
@@ -167,16 +174,23 @@ def _registered(network: Network, n_classes: int, side: int) -> dict[str, Any]:
 
 
 def import_modules(names: Sequence[str]) -> None:
-    """Import the modules that register the user's classes.
+    """Import the modules that register the user's classes; the working directory is searched too.
 
     Raises:
         UserError: One cannot be imported.
     """
+    here = str(Path.cwd())
+    if names and here not in sys.path:
+        sys.path.append(here)
     for name in names:
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            raise UserError(f'--import {name}: {error}; its folder must be on PYTHONPATH') from None
+        except Exception as error:  # a module is a program: it may raise anything
+            text = ' '.join(str(error).split())[:300]
+            raise UserError(
+                f'--import {name}: {type(error).__name__}: {text}; it is looked for here and on '
+                'PYTHONPATH, by its name without .py'
+            ) from error
 
 
 def config_text(

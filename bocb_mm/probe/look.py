@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bocb_mm.errors import UserError, one_line_errors
+from bocb_mm.launch.process import search_path
 
 WARM_UP, MEASURED = 3, 20  # iterations
 MOST_SECONDS = 20.0
@@ -66,7 +67,7 @@ def look(
         (place / 'task.json').write_text(json.dumps({**task, 'threads': threads}))
         done = subprocess.run(
             [sys.executable, '-m', 'bocb_mm.probe.look', folder],
-            env={**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONPATH': _path()},
+            env={**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONPATH': search_path()},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         if done.returncode == 0:
@@ -76,11 +77,6 @@ def look(
     lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
     why = lines[-1].removeprefix('error: ') if lines else f'exit status {done.returncode}'
     raise UserError(f'{config} cannot be trained for one iteration: {why[:500]}')
-
-
-def _path() -> str:
-    """This process's module search path, for the other one."""
-    return os.pathsep.join(p for p in sys.path if p)
 
 
 def _measure(task: Mapping[str, Any], folder: Path) -> Look:

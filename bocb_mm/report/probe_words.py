@@ -94,7 +94,8 @@ def _rate(result: Result) -> str:
     ]
     if words:
         return f'The rate matters: {"; ".join(words)}.'
-    open_ = [name for name, cost in costs.items() if cost.high > margin]
+    moved = [r['name'] for r in rows if r['lr'] != r['default_lr']]
+    open_ = [name for name in moved if not costs[name].high <= margin]  # nan: a single seed
     if open_:
         return (
             f'That it is the rate is not shown: no default costs {margin:g} points for sure, '

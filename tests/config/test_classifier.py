@@ -1,18 +1,26 @@
 """Networks by name, on images of a folder."""
 
+import sys
+
 import pytest
 import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 
-from bocb_mm.config.classifier import Network, model_of, parse
+from bocb_mm.config.classifier import Network, import_modules, model_of, parse
 from bocb_mm.errors import UserError
 
 
 @MODELS.register_module(name='ProbeTokens', force=True)
 class Tokens(BaseModule):
     def forward(self, x):
-        return torch.zeros(len(x), 16, 8)
+        return (torch.zeros(len(x), 16, 8),)
+
+
+@MODELS.register_module(name='ProbeOneMap', force=True)
+class OneMap(BaseModule):
+    def forward(self, x):
+        return x
 
 
 def test_a_name_with_arguments():
@@ -49,6 +57,7 @@ def test_ours_timm_and_registered_classes_become_classifiers():
         ('AlexNet', 32, 'its classifier takes 224x224 only'),
         ('mmpretrain.ResNet(depth=17)', 32, 'cannot be built or run .KeyError'),
         ('R-18-XS(depth=50)', 32, 'R-18-XS has depth=18'),
+        ('ProbeOneMap', 32, r'returns a Tensor; .* return \(x,\)'),
         ('ProbeTokens', 32, 'its last output has shape .2, 16, 8.'),
         ('timm.vit_tiny_patch16_224(img_size=224)', 32, 'cannot be built or run on images of 32x32'),
     ],
@@ -56,3 +65,15 @@ def test_ours_timm_and_registered_classes_become_classifiers():
 def test_what_cannot_be_trained_is_said_before(text, side, message):
     with pytest.raises(UserError, match=message):
         model_of(parse(text), 5, side)
+
+
+def test_a_module_in_the_working_directory_is_found(tmp_path, monkeypatch):
+    (tmp_path / 'a_module_of_ones_own.py').write_text('here = True\n')
+    (tmp_path / 'a_broken_module.py').write_text('1 / 0\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', [p for p in sys.path if p])
+    import_modules(['a_module_of_ones_own'])
+    assert sys.modules.pop('a_module_of_ones_own').here
+    for name, why in (('a_module_of_ones_own.py', 'without .py'), ('a_broken_module', 'ZeroDiv')):
+        with pytest.raises(UserError, match=f'--import {name}: .*{why}'):
+            import_modules([name])

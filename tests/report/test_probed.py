@@ -75,6 +75,12 @@ def test_one_seed_gives_no_verdict():
     assert 'one seed decides nothing' in found['sentences'][0]
 
 
+def test_one_seed_does_not_show_that_the_rate_does_not_matter():
+    heights = {'SGD': 40, 'LARS': 38, 'AdamW': 47, 'LION': 46}
+    found = verdict(heights, seeds=1, best={'SGD': 1})
+    assert 'SGD might' in found['sentences'][1]
+
+
 def test_only_fresh_seeds_are_reported():
     """A tuning run that was lucky must not enter the gap or what is expected."""
     every = runs({'SGD': 45, 'LARS': 40, 'AdamW': 45, 'LION': 40})
