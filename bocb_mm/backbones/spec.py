@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bocb_mm.facts import BACKBONE_CATEGORIES
+from bocb_mm import facts
 
-CATEGORIES = tuple(BACKBONE_CATEGORIES)
+CATEGORIES = tuple(facts.BACKBONE_CATEGORIES)
 
 # How a classification head sits on the network; see `BackboneSpec.classifier`.
 HEADS = ('linear', 'pooled', 'token', 'inside')
@@ -43,23 +43,12 @@ class Cifar:
 
 
 @dataclass(frozen=True, eq=False)
-class BackboneSpec:
+class BackboneSpec(facts.Backbone):
     """One row of the catalog: the facts of ``facts/backbones.csv`` and what builds the network.
 
     Attributes:
-        name: The paper's short name; ``type='bocb_mm.<name>'`` in an MM config.
-        in_paper: Whether it is one of the paper's 20.
-        paper_name: The long name.
-        venue: Where it was published (Table A1).
-        category: One of :data:`CATEGORIES` (section 3.2).
-        series: ``'MetaFormer'`` for those that differ in the token mixer only, else ``''``.
-        stage_wise: Stage-wise design (Table A1).
-        block_wise: Block-wise design (Table A1).
-        operator: Feature extractor (Table A1).
-        residual: Residual branch (Table A1).
-        input_size: Side of the square training image on CIFAR-100, in pixels (Table A1).
-        recipe: Training setting (Table A1), a column of Table A3.
-        aliases: Other names it is found by.
+        name: The paper's short name; ``type='bocb_mm.<name>'`` in an MM config. The further facts
+            are those of :class:`bocb_mm.facts.Backbone`.
         family: Name of the adapter in :mod:`bocb_mm.backbones.families`.
         source: Library and class that the network is built from.
         kwargs: Arguments of that class that make it this network.
@@ -75,19 +64,6 @@ class BackboneSpec:
         droppable: Whether it has residual branches that stochastic depth can drop.
     """
 
-    name: str
-    in_paper: bool
-    paper_name: str
-    venue: str
-    category: str
-    series: str
-    stage_wise: str
-    block_wise: str
-    operator: str
-    residual: str
-    input_size: int
-    recipe: str
-    aliases: tuple[str, ...]
     family: str
     source: str
     maps: str

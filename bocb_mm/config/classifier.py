@@ -159,7 +159,7 @@ def _registered(network: Network, n_classes: int, side: int) -> dict[str, Any]:
             f'--backbone {network.label}: returns a {type(out).__name__}; the backbones of '
             'OpenMMLab return a tuple of feature maps, with a single one: return (x,)'
         )
-    last = out[-1] if out else None
+    last: Any = out[-1] if out else None
     if not hasattr(last, 'dim') or last.dim() not in (2, 4):
         shape = tuple(getattr(last, 'shape', ()))
         raise UserError(
