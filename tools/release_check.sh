@@ -57,7 +57,7 @@ expect 0 bocb sweep work study --jobs 1
 expect 0 bocb sweep status study
 expect 0 bocb sweep best study --csv best.csv
 expect 0 bocb report study --out study_report
-expect 0 bocb probe --backbone timm.test_vit --iterations 10 --optimizers SGD AdamW --seeds 2 --jobs 1 \
+expect 0 bocb probe --backbone timm.test_vit --iterations 20 --optimizers SGD AdamW --seeds 2 --jobs 1 \
     --out probe
 [ -s probe/probe.html ] || die "bocb probe wrote no page"
 expect 0 bocb report --paper --out paper
