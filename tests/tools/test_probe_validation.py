@@ -63,6 +63,7 @@ def test_the_tables_hold_what_has_ended(tool, tmp_path):
     assert any(line.startswith('| probe | 5 | 28.0 | 1.5 |') for line in text.splitlines())
     whole = json.loads((tmp_path / 'validation.json').read_text())
     assert whole['against']['study']['spearman'][0] == 1.0
+    assert (tmp_path / 'validation.png').stat().st_size > 5000
 
 
 def test_an_empty_folder_is_one_line(tool, tmp_path, capsys, monkeypatch):

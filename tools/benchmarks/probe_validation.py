@@ -6,7 +6,8 @@
 
 For each network of configs/real_small/probe: a probe, a study (a probe with seven other optimizers
 and other seeds), and the probe once more. What was stopped goes on; what has ended is not trained
-again. Then it prints the tables, and leaves them in OUT as validation.md and validation.json.
+again. Then it prints the tables, and leaves them in OUT as validation.md, validation.json and
+validation.png.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from bocb_mm.cli import probe
 from bocb_mm.errors import UserError, one_line_errors
 from bocb_mm.facts.tables import markdown
-from bocb_mm.report import gap, validation
+from bocb_mm.report import gap, style, validation
 from bocb_mm.runs import exit_codes
 from bocb_mm.runs.files import atomic_write_text
 
@@ -78,7 +79,7 @@ def ended(result: Mapping[str, Any]) -> bool:
 
 
 def tables(out: Path) -> str:
-    """Write ``validation.json`` and ``validation.md``; returns the latter."""
+    """Write ``validation.json``, ``.png`` and ``.md``; returns the last one's text."""
     networks = collect(out)
     if not networks:
         raise UserError(f'{out}: holds no probe that has ended')
@@ -89,7 +90,33 @@ def tables(out: Path) -> str:
     text = '\n\n'.join(_lines(whole)) + '\n'
     atomic_write_text(out / 'validation.json', json.dumps(whole, indent=1) + '\n')
     atomic_write_text(out / 'validation.md', text)
+    draw(whole['findings'], next(iter(networks.values()))['probe']['margin'], out)
     return text
+
+
+def draw(findings: Mapping[str, Any], margin: float, out: Path) -> None:
+    """The study's gap over the probe's, a network a point, with both intervals."""
+    with style.drawing():
+        made, grid = style.figure(style.COLUMN, style.COLUMN)
+        axes = grid[0, 0]
+        axes.axvspan(-margin, margin, color=style.PALE, lw=0)
+        axes.axhspan(-margin, margin, color=style.PALE, lw=0)
+        axes.axline((0, 0), slope=1, color=style.GRAY, lw=0.6, ls=':')
+        for name, found in findings.items():
+            if 'study' not in found:
+                continue
+            x, y = (gap.Interval.of(found[view]['gap']) for view in ('probe', 'study'))
+            bars = ([[i.estimate - i.low], [i.high - i.estimate]] for i in (x, y))
+            axes.errorbar(
+                x.estimate, y.estimate, **dict(zip(('xerr', 'yerr'), bars)), fmt='o', ms=3,
+                lw=0.6, color=style.BLUE,
+            )  # fmt: skip
+            axes.annotate(
+                name, (x.estimate, y.estimate), (3, 3), textcoords='offset points', fontsize=6.5
+            )
+        axes.set_xlabel("the probe's gap, adaptive minus fixed rates (points)")
+        axes.set_ylabel("the study's gap (points)")
+        made.savefig(out / 'validation.png', dpi=200)
 
 
 def _lines(whole: Mapping[str, Any]) -> list[str]:
