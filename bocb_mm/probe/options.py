@@ -84,7 +84,21 @@ def check(options: Options) -> None:
         raise UserError(f'--lengths {options.lengths}: numbers above 0 are expected')
     if len(set(options.lengths)) < len(options.lengths):
         raise UserError(f'--lengths {options.lengths}: a length is there twice')
+    _check_subject(options)
+
+
+def _check_subject(options: Options) -> None:
     if (options.config is None) == (options.backbone is None):
         raise UserError('a CONFIG, or --backbone NAME with or without --data FOLDER, is expected')
-    if options.data and options.config:
-        raise UserError('--data: goes with --backbone; a config names its own data')
+    if options.config:
+        for name, flag in _FOR_IMAGES.items():
+            if getattr(options, name) != getattr(Options, name):
+                raise UserError(f'{flag}: goes with --backbone; a config has its own')
+    elif options.pretrained not in (None, 'none'):
+        raise UserError('--pretrained: goes with a CONFIG; a network by its name starts anew')
+
+
+_FOR_IMAGES = {
+    'data': '--data', 'iterations': '--iterations', 'batch': '--batch', 'size': '--size',
+    'imports': '--import',
+}  # fmt: skip
