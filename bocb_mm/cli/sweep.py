@@ -290,6 +290,9 @@ def _engine(args: argparse.Namespace, processes: int) -> Any:
         )
     each = float(processes) if each is None else each
     if args.address is not None:
+        for name in ('gpus', 'dashboard'):
+            if getattr(args, name):
+                raise UserError(f'--{name}: not with --address, whose Ray has its own')
         return Engine(address=args.address, gpus_per_trial=0 if args.jobs else each, **told)
     gpus = None if args.gpus is None else args.gpus.split(',')
     return engine_here(gpus, args.jobs, gpus_per_trial=each, **told)

@@ -39,11 +39,14 @@ class Outcome:
 def place(options: Options) -> Engine:
     """Where the trainings run: named GPUs or a cluster, else all GPUs, else every core.
 
+    On a cluster ``jobs`` means on the CPU; how many at a time is Ray's.
+
     Raises:
         UserError: GPUs that are not there.
     """
     if options.address:
-        return Engine(address=options.address, gpus=tuple(options.gpus or ()))
+        each = 0.0 if options.jobs else 1.0
+        return Engine(address=options.address, gpus_per_trial=each, threads=options.threads)
     found = engine_here(options.gpus, options.jobs, threads=options.threads)
     if found.on_gpu or options.jobs:
         return found

@@ -35,7 +35,8 @@ class Options:
         pretrained: What the backbone starts from, as ``tools/train.py --pretrained``.
         references: Folders of probes of other networks, to be shown beside this one.
         cfg_options: Overrides of the config.
-        jobs: Trainings at a time on the CPU; by default one on each core.
+        jobs: Trainings at a time on the CPU; by default one on each core. With ``address``: on the
+            CPU, as many as Ray places.
         threads: Threads of each.
         gpus: Numbers of GPUs, one training at a time on each; by default all that are visible.
         address: Of a running Ray cluster.
@@ -84,6 +85,8 @@ def check(options: Options) -> None:
         raise UserError(f'--lengths {options.lengths}: numbers above 0 are expected')
     if len(set(options.lengths)) < len(options.lengths):
         raise UserError(f'--lengths {options.lengths}: a length is there twice')
+    if options.address and options.gpus:
+        raise UserError('--gpus: not with --address, whose Ray knows its GPUs')
     _check_subject(options)
 
 

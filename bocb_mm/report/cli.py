@@ -76,9 +76,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument('--no-cache', action='store_true', help=argparse.SUPPRESS)
     found.add_argument('--quiet', action='store_true', help='no progress bar')
     found.add_argument('--recommend', metavar='BACKBONE', help='three optimizers to try on it')
-    found.add_argument('--task', default='classification', help='what --recommend is for')
+    found.add_argument('--task', help='for --recommend: the task (default: classification)')
     found.add_argument(
-        '--pretraining', default='', metavar='NAME', help='optimizer that made its checkpoint'
+        '--pretraining', metavar='NAME', help='for --recommend: optimizer that made its checkpoint'
     )
     return found
 
@@ -87,8 +87,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make a report; returns the exit status (see the epilog of :func:`parser`)."""
     args = parser().parse_args(arguments)
-    if not args.out and not args.recommend and not args.export:
-        parser().error('--out DIR is needed (or --recommend BACKBONE, or --export FILE.csv)')
+    _check(args)
     if args.no_cache:
         print('--no-cache: there is no cache any more; leave it out', file=sys.stderr)
     options = Options(
@@ -106,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.export:
         return _export(args, options)
     if args.recommend:
-        return _recommend(options, args.recommend, args.task, args.pretraining)
+        task = args.task or 'classification'
+        return _recommend(options, args.recommend, task, args.pretraining or '')
     out = Path(args.out)
     build.check_out(options, out)
     report = build.gather(options)
@@ -119,6 +119,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         more = f' and {len(others) - 5} more' if len(others) > 5 else ''
         print(f'left as they were, not of this report: {", ".join(others[:5])}{more}')
     return 1 if report.scan.broken else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """One thing is made at a time, and every option is of use to it."""
+    wanted = [f'--{name}' for name in ('out', 'recommend', 'export') if getattr(args, name)]
+    if not wanted:
+        parser().error('--out DIR is needed (or --recommend BACKBONE, or --export FILE.csv)')
+    if len(wanted) > 1:
+        raise UserError(f'{" with ".join(wanted)}: one of them at a time is expected')
+    for goal, names in _OPTIONS_OF.items():
+        for name in names:
+            if getattr(args, name) and f'--{goal}' not in wanted:
+                raise UserError(f'--{name.replace("_", "-")}: goes with --{goal}')
+
+
+_OPTIONS_OF = {'export': ('hardware', 'log', 'selected_on'), 'recommend': ('task', 'pretraining')}
 
 
 def _say_skipped(broken: list[str]) -> None:

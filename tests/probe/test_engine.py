@@ -3,8 +3,15 @@
 import json
 
 from bocb_mm.probe import Options, probe
+from bocb_mm.probe.engine import place
 from bocb_mm.report.probed import FRESH, TUNING
 from tests.tools.tiny_config import write_tiny_config
+
+
+def test_a_cluster_is_asked_for_gpus_or_not_as_jobs_says():
+    on_cpus = place(Options(out='o', address='auto', jobs=4, threads=2))
+    assert not on_cpus.on_gpu and on_cpus.threads_each == 2
+    assert place(Options(out='o', address='auto')).on_gpu
 
 
 def test_a_probe_of_real_trainings(tmp_path):

@@ -189,6 +189,7 @@ def test_references_are_shown_where_they_compare(options, fake, tmp_path):
         ({'lengths': (0.0,)}, '--lengths'),
         ({'imports': ('no_such_module',)}, '--import no_such_module'),
         ({'data': '/nowhere'}, '--data /nowhere: no such folder'),
+        ({'address': 'auto', 'gpus': ('0',)}, '--gpus: not with --address'),
         ({'pretrained': 'weights.pth'}, '--pretrained: goes with a CONFIG'),
         ({'config': 'a.py', 'backbone': None}, '--data: goes with --backbone'),
         ({'config': 'a.py', 'backbone': None, 'data': None, 'iterations': 100}, '--iterations: goes'),

@@ -217,6 +217,9 @@ def test_the_module_is_the_tool(tmp_path):
         (['--paper', '--out', 'o', '--gamma', 'nan'], 'gamma nan'),
         (['--paper', '--out', 'o', '--weights', '0', '0', '0', '0'], 'weights'),
         (['missing.csv', '--out', 'o'], 'missing.csv'),
+        (['--paper', '--out', 'o', '--recommend', 'R-50'], '--out with --recommend: one of them'),
+        (['--paper', '--out', 'o', '--task', 'pose'], '--task: goes with --recommend'),
+        (['--paper', '--out', 'o', '--selected-on', 'same'], '--selected-on: goes with --export'),
         (['--paper', '--recommend', 'R-5O'], "backbone 'R-5O'; did you mean R-50"),
     ],
 )

@@ -200,6 +200,13 @@ def test_a_config_that_has_changed_is_refused_with_the_difference(sweep, config,
     assert 'mine.py: has changed' in err and 'model.backbone.depth: 18 -> 34' in err
 
 
+@pytest.mark.parametrize('option', [['--gpus', '0'], ['--dashboard']])
+def test_what_a_cluster_has_of_its_own_is_refused(sweep, make_study, option):
+    study = make_study([1])
+    status, _, err = sweep('work', study.directory, '--address', 'auto', *option)
+    assert status == 2 and f'{option[0]}: not with --address' in err
+
+
 def test_several_processes_as_said_to_create(sweep, config):
     argv = ('--config', config, '--optimizers', 'SGD', '--grid', '1x1', '--gpus-per-trial', '2')
     assert sweep('create', 's', *argv)[0] == 0
