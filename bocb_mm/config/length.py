@@ -75,9 +75,9 @@ def words_of(cfg: Mapping[str, Any], length: float, batch: int | None) -> str:
 
     Example:
         >>> words_of({'train_cfg': {'max_iters': 400}}, 1, 64)
-        '400 iterations of 64'
+        '400 iterations at batch 64'
     """
     key, whole = length_of(cfg)
     n = max(1, round(whole * length))
     unit = {'max_epochs': 'epoch', 'max_iters': 'iteration'}[key]
-    return f'{n} {unit}{"" if n == 1 else "s"}' + (f' of {batch}' if batch else '')
+    return f'{n} {unit}{"" if n == 1 else "s"}' + (f' at batch {batch}' if batch else '')

@@ -59,7 +59,7 @@ class Subject:
         task: ``'classification'`` and so on.
         dataset: Name of the data.
         metric: Name of the metric.
-        budget: What one run does, in words: ``'400 iterations of 64 images'``.
+        budget: What one run does, in words: ``'400 iterations at batch 64'``.
         protocol: Version of the protocol.
         data: Hash of data, schedule and batch, without the network.
         sign: -1 for an error, where smaller is better.

@@ -67,4 +67,4 @@ def test_the_decay_ends_with_the_training(epochs, length):
 
 
 def test_words():
-    assert words_of(CFG, 0.5, 16) == '6 epochs of 16'
+    assert words_of(CFG, 0.5, 16) == '6 epochs at batch 16'

@@ -35,10 +35,12 @@ def test_a_whole_probe(options, fake):
     assert status == 0 and result['gap']['verdict'] == 'adaptive'
     assert len(trained(options)) == 44
     assert lines[0].startswith(
-        'R-18-XS on my pets: 44 runs of 400 iterations of 64, about 42 s each'
+        'R-18-XS on my pets: 44 runs of 400 iterations at batch 64, about 42 s each'
     )
     assert '44 of 44: ' in lines[-5] and lines[-5].endswith(' s')
-    assert lines[-4].startswith('After 400 iterations of 64, R-18-XS is coupled to adaptive rates')
+    assert lines[-4].startswith(
+        'After 400 iterations at batch 64, R-18-XS is coupled to adaptive rates'
+    )
     assert read(options)['schema_version'] == 1 and read(options) == json.loads(json.dumps(result))
     page = Path(options.out, 'probe.html').read_text()
     assert page.index('coupled to adaptive rates') < page.index('<main')

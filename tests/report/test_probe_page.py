@@ -58,7 +58,7 @@ def test_the_first_sentence_answers_the_title(result):
     title, answer = text.partition('or is it the learning rate?')[::2]
     assert 'Is MyNet coupled' in title
     assert answer.strip().startswith(
-        'After 400 iterations of 100, MyNet is coupled to adaptive rates'
+        'After 400 iterations at batch 100, MyNet is coupled to adaptive rates'
     )
     assert len(pictures) == 6 and all('MyNet' in p for p in pictures)
 

@@ -12,7 +12,13 @@ from bocb_mm.report import probed
 from bocb_mm.report.probed import FRESH, LONGER, TUNING, Run, Subject, analyse
 
 SUBJECT = Subject(
-    'MyNet', 'classification', 'cifar10', 'accuracy/top1', '400 iterations of 100', 1, floor=10.0
+    'MyNet',
+    'classification',
+    'cifar10',
+    'accuracy/top1',
+    '400 iterations at batch 100',
+    1,
+    floor=10.0,
 )
 DEFAULTS = {'SGD': 0.1, 'LARS': 1.0, 'AdamW': 1e-3, 'LION': 2e-4}
 
@@ -45,7 +51,7 @@ def test_a_network_that_only_adaptive_rates_train():
     assert found['gap']['verdict'] == 'adaptive'
     assert (found['gap']['adaptive'], found['gap']['fixed']) == ('AdamW', 'SGD')
     coupled, rate, train = found['sentences']
-    assert 'After 400 iterations of 100, MyNet is coupled to adaptive rates' in coupled
+    assert 'After 400 iterations at batch 100, MyNet is coupled to adaptive rates' in coupled
     assert 'not the rate' in rate
     assert train.startswith('Train with AdamW, learning rate 0.001, weight decay 0.05')
     assert found['range']['behind'] is True
