@@ -95,27 +95,25 @@ def tables(out: Path) -> str:
 
 
 def draw(findings: Mapping[str, Any], margin: float, out: Path) -> None:
-    """The study's gap over the probe's, a network a point, with both intervals."""
+    """The gaps that the probe, its repetition and the study found, a row a network."""
+    looks = {'probe': style.BLUE, 'again': style.SKY, 'study': style.ORANGE}
     with style.drawing():
-        made, grid = style.figure(style.COLUMN, style.COLUMN)
+        made, grid = style.figure(5.2, 0.32 * len(findings) + 0.7)
         axes = grid[0, 0]
         axes.axvspan(-margin, margin, color=style.PALE, lw=0)
-        axes.axhspan(-margin, margin, color=style.PALE, lw=0)
-        axes.axline((0, 0), slope=1, color=style.GRAY, lw=0.6, ls=':')
-        for name, found in findings.items():
-            if 'study' not in found:
-                continue
-            x, y = (gap.Interval.of(found[view]['gap']) for view in ('probe', 'study'))
-            bars = ([[i.estimate - i.low], [i.high - i.estimate]] for i in (x, y))
+        axes.axvline(0, color=style.GRAY, lw=0.6)
+        for place, (view, color) in enumerate(looks.items()):
+            rows = [(i, f[view]['gap']) for i, f in enumerate(findings.values()) if view in f]
+            found = [gap.Interval.of(numbers) for _, numbers in rows]
             axes.errorbar(
-                x.estimate, y.estimate, **dict(zip(('xerr', 'yerr'), bars)), fmt='o', ms=3,
-                lw=0.6, color=style.BLUE,
+                [f.estimate for f in found], [i + 0.22 * (place - 1) for i, _ in rows],
+                xerr=[[f.estimate - f.low for f in found], [f.high - f.estimate for f in found]],
+                fmt='o', ms=3, lw=1, color=color, label=view if rows else None,
             )  # fmt: skip
-            axes.annotate(
-                name, (x.estimate, y.estimate), (3, 3), textcoords='offset points', fontsize=6.5
-            )
-        axes.set_xlabel("the probe's gap, adaptive minus fixed rates (points)")
-        axes.set_ylabel("the study's gap (points)")
+        axes.set_yticks(range(len(findings)), list(findings))
+        axes.invert_yaxis()
+        axes.set_xlabel('adaptive minus fixed rates, points; band: the margin')
+        axes.legend()
         made.savefig(out / 'validation.png', dpi=200)
 
 
