@@ -28,7 +28,7 @@ def test_a_run_is_a_whole_schedule_that_is_validated_at_its_end(detector):
     )
     assert cell['options']['param_scheduler'][-1]['end'] == epochs
     assert cell['lr'] == 2e-4 and cell['weight_decay'] == 0.05 and cell['seed'] == 0
-    assert detector.budget(1).startswith(f'{detector.cfg.train_cfg.max_epochs} epochs of ')
+    assert detector.budget(1).startswith(f'{detector.cfg.train_cfg.max_epochs} epochs at batch ')
 
 
 def test_the_same_config_is_the_same_target(detector, root):
