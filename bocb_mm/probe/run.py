@@ -99,11 +99,14 @@ def _protocol(options: Options, target: Target, out: Path, at_a_time: int) -> tu
         return _shortened(wanted, target, seen, options.minutes, at_a_time), seen
     if options.minutes is not None:  # what fits was measured then
         wanted = wanted.scaled(before['length'])
+    starts = _plain(wanted.starts)
     differs = [
         name
         for name, was, now in (
             ('the config', before['identity'], target.identity),
-            ('the optimizers or their rates', before['starts'], _plain(wanted.starts)),
+            # Each goes its own way through the plan, so that others may join it later.
+            ('the optimizers or their rates', before['starts'],
+             {name: starts.get(name) for name in before['starts']}),
             ('--first-seed', before['first_seed'], wanted.first_seed),
             ('the first of --lengths', before['length'], wanted.lengths[0]),
         )
@@ -113,7 +116,7 @@ def _protocol(options: Options, target: Target, out: Path, at_a_time: int) -> tu
         raise UserError(
             f'--out {out}: holds a probe of {before["backbone"]} that differs in '
             f'{", ".join(differs)}; give another folder, or the same command as then '
-            '(--seeds and further --lengths may grow)'
+            '(--seeds, --optimizers and further --lengths may grow)'
         )
     return wanted, before['look']
 

@@ -65,6 +65,18 @@ def test_more_seeds_add_their_runs_only(options, fake):
     assert len(trained(options)) == 60 and result['gap']['seeds'] == 8
 
 
+def test_more_optimizers_add_their_runs_only(options, fake):
+    few = replace(options, optimizers=('SGD', 'AdamW'))
+    run(few, fake)
+    before = trained(options)
+    result, _ = run(options, fake)
+    assert len(before) == 22 and len(trained(options)) == 44
+    assert before.items() <= trained(options).items()
+    assert [row['name'] for row in result['optimizers']] == list(options.optimizers)
+    with pytest.raises(UserError, match='the optimizers or their rates'):
+        run(few, fake)  # the page would lose what the folder has
+
+
 def test_twice_the_length(options, fake):
     result, _ = run(replace(options, lengths=(1.0, 2.0)), fake)
     assert len(trained(options)) == 60
@@ -156,6 +168,7 @@ def test_a_damaged_protocol_is_refused(part, options, fake):
     ('change', 'message'),
     [
         ({'optimizers': ('SGD', 'AdamW')}, 'the optimizers or their rates'),
+        ({'optimizers': ('SGD:0.3', 'LARS', 'AdamW', 'LION')}, 'the optimizers or their rates'),
         ({'iterations': 100}, 'the config'),
         ({'first_seed': 9}, '--first-seed'),
         ({'lengths': (2.0,)}, 'the first of --lengths'),
