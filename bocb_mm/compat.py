@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -199,6 +200,17 @@ def start_iterator_at(iterator: Any, round_: int) -> None:
     mmengine 0.10.7 starts it at 0, and gives it to the sampler as the epoch of the next pass.
     """
     iterator._epoch = round_
+
+
+def restart_loaders_at_once() -> None:
+    """Let an iteration-based loop go on to the next pass over the data without a pause.
+
+    mmengine 0.10.7 sleeps for 2 s there to "prevent possible deadlock"; its epoch-based loop
+    restarts the same loaders without. On 1,437 digits that was half of a run's time.
+    """
+    from mmengine.runner import loops
+
+    loops.time = SimpleNamespace(sleep=lambda seconds: None)  # all that the module has of time
 
 
 def keypoint_mask(loss: Any, target: Any, weights: Any, mask: Any) -> Any:

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 from bocb_mm import optimizers
 from bocb_mm.checkpoints.read import install_safe_loading
+from bocb_mm.compat import restart_loaders_at_once
 from bocb_mm.config import edit
 from bocb_mm.config.augment import augment_on_device
 from bocb_mm.config.describe import backbone_name, task_of
@@ -207,6 +208,7 @@ def train(cfg: Config, options: TrainOptions) -> int:
 def build_runner(cfg: Config, trust_checkpoint: bool = False) -> Runner:
     """The Runner of a config that :func:`prepare` made; it starts from what the config says."""
     install_safe_loading(trust=trust_checkpoint)
+    restart_loaders_at_once()
     runner = Runner.from_cfg(cfg)
     if not any(isinstance(hook, PretrainedHook) for hook in runner.hooks):
         runner.register_hook(PretrainedHook())

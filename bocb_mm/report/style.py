@@ -17,7 +17,7 @@ BLUE, ORANGE, GREEN, RED = '#0072B2', '#E69F00', '#009E73', '#D55E00'
 PURPLE, SKY, GRAY, INK, PALE = '#CC79A7', '#56B4E9', '#8C8C8C', '#222222', '#E4E7EB'
 # A hue a category, a shade an optimizer (Okabe and Ito's, and Tol's muted ones between them).
 _SHADES = {
-    'a': (ORANGE, '#A65E00', '#F2C14E', '#7F5A1B'),
+    'a': (ORANGE, '#F2C14E', '#7F5A1B', '#A65E00'),  # LION beside SGD in every probe: brown
     'b': (BLUE, '#56B4E9', '#332288', '#117799', '#7B8FE0', '#003F63', '#88CCEE', '#5566AA'),
     'c': (GREEN, '#66C2A4', '#117733', '#44AA99', '#999933', '#0B5345'),
     'd': (RED, '#CC6677', '#882255', '#E38A6B'),
