@@ -105,8 +105,11 @@ def _protocol(options: Options, target: Target, out: Path, at_a_time: int) -> tu
         for name, was, now in (
             ('the config', before['identity'], target.identity),
             # Each goes its own way through the plan, so that others may join it later.
-            ('the optimizers or their rates', before['starts'],
-             {name: starts.get(name) for name in before['starts']}),
+            (
+                'the optimizers or their rates',
+                before['starts'],
+                {name: starts.get(name) for name in before['starts']},
+            ),
             ('--first-seed', before['first_seed'], wanted.first_seed),
             ('the first of --lengths', before['length'], wanted.lengths[0]),
         )
