@@ -179,8 +179,10 @@ def _rates(result: Result) -> Any:
     shown = (TUNING, FRESH)
     values = [r['value'] for r in result['runs'] if r['value'] is not None and r['stage'] in shown]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    # Results far below the best would press the differences that matter into a line.
-    low = max(low, high - max(25.0, 6 * result['margin']))
+    # Rates far below the best would press the differences that matter into a line; fresh results
+    # are in sight whatever they are, as the verdict is about them.
+    confirmed = [v for row in result['optimizers'] for v in row['fresh'] or ()]
+    low = min([max(low, high - max(25.0, 6 * result['margin'])), *confirmed])
     floor = low - 0.06 * max(high - low, 1.0)
     for row in result['optimizers']:
         look, mine = (

@@ -88,6 +88,13 @@ def test_layers_are_drawn_where_runs_left_them(result):
     assert [f.name for f in figures(bare)] == ['rates', 'gap']
 
 
+def test_an_optimizer_far_behind_is_in_sight_and_a_bad_rate_need_not_be():
+    found = analyse(SUBJECT, runs(HEIGHTS | {'SGD': 8}), DEFAULTS, 3.0)
+    low, high = next(figures(found)).draw().axes[0].get_ylim()
+    assert low < min(min(row['fresh']) for row in found['optimizers']) and high > HEIGHTS['AdamW']
+    assert low > min(r['value'] for r in found['runs'])  # SGD's rates of -8
+
+
 @pytest.mark.parametrize('n', [0, 1, 5, 20, 21])
 def test_an_unfinished_probe_has_a_page(n):
     text, _ = read(page(analyse(SUBJECT, runs(HEIGHTS)[:n], DEFAULTS, 3.0)))
