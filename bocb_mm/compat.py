@@ -6,6 +6,7 @@ Nothing here happens on import; tools and hooks call what they need.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -289,3 +290,16 @@ def stay_on_cpu() -> None:
     utils: Any = sys.modules.get('mmengine.device.utils')
     if utils is not None:
         utils.DEVICE = 'cpu'
+
+
+def let_ray_clients_show_their_token() -> None:
+    """Make ``ray.init('ray://...')`` send the user's token, as Ray's other ways to connect do.
+
+    Ray 2.60: its first start on a machine writes ``~/.ray/auth_token``, and every ``ray start``
+    asks for a token from then on; only the client sends none unless ``RAY_AUTH_MODE`` is set, and
+    ends after 30 s with ``ConnectionError: ray client connection timeout``. Ray reads the variable
+    when it is imported.
+    """
+    file = os.environ.get('RAY_AUTH_TOKEN_PATH') or os.path.expanduser('~/.ray/auth_token')
+    if os.environ.get('RAY_AUTH_TOKEN') or os.path.exists(file):
+        os.environ.setdefault('RAY_AUTH_MODE', 'token')

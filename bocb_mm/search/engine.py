@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bocb_mm.compat import let_ray_clients_show_their_token
 from bocb_mm.errors import UserError
 from bocb_mm.launch.devices import gpu_names
 from bocb_mm.launch.process import MOST_THREADS, children, search_path, variables
@@ -102,6 +103,8 @@ class RunningEngine:
         self.engine, self.processes = engine, processes
         for key, value in (_SETTINGS if engine.address is None else _PATIENCE).items():
             os.environ.setdefault(key, value)
+        if str(engine.address).startswith('ray://'):
+            let_ray_clients_show_their_token()
         self.ray = _import_ray()
         self.temporary: str | None = None
         self._vital: dict[int, str] = {}
@@ -215,7 +218,8 @@ class RunningEngine:
         except Exception as error:  # Ray raises its own, gRPC's, and the socket's
             raise UserError(
                 f'--address {address}: no Ray answers there ({_short(error)}); start one with ray '
-                'start --head, or leave --address out'
+                'start --head, name the file with its token in RAY_AUTH_TOKEN_PATH where it was '
+                'started elsewhere, or leave --address out'
             ) from None
 
     def _places_here(self) -> int:

@@ -222,10 +222,14 @@ class Node:
         self.log.close()
 
 
-def test_a_node_lost(drive, make_study, hold, diary, wait_for, undisturbed, tmp_path, monkeypatch):
+def free_port():
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def test_a_node_lost(drive, make_study, hold, diary, wait_for, undisturbed, tmp_path, monkeypatch):
+    port = free_port()
     for name, value in {
         'RAY_health_check_period_ms': '500',
         'RAY_health_check_failure_threshold': '6',
@@ -255,3 +259,29 @@ def test_a_node_lost(drive, make_study, hold, diary, wait_for, undisturbed, tmp_
     finally:
         for node in reversed(nodes):
             node.stop()
+
+
+def test_a_client_of_a_ray_with_a_token(
+    drive, make_study, hold, diary, wait_for, undisturbed, tmp_path, monkeypatch
+):
+    """As after any start of Ray by this user: the token is there, and nothing else is set."""
+    monkeypatch.delenv('RAY_AUTH_MODE', raising=False)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / '.ray').mkdir()
+    (tmp_path / '.ray' / 'auth_token').write_text('a' * 64)
+    port, door = free_port(), free_port()
+    options = [f'--port={port}', f'--ray-client-server-port={door}', '--include-dashboard=false']
+    node = Node(tmp_path, '--head', '--node-ip-address=127.0.0.1', *options)
+    try:
+        wait_for(node.raylet)
+        study = make_study(RATES, retries=0)
+        driver = drive(study, address=f'ray://127.0.0.1:{door}')
+        trials = first_trials(study, wait_for, driver, n=1)
+        driver.send_signal(signal.SIGTERM)
+        finish(driver, study, status=75)
+        assert not any(alive(pid) for pid in trials), 'it waits until they have saved'
+        hold.release()
+        finish(drive(study, address=f'ray://127.0.0.1:{door}'), study)
+        undisturbed(study, diary)
+    finally:
+        node.stop()
