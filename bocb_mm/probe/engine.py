@@ -27,6 +27,7 @@ class Outcome:
         directory: Where it is.
         message: Why it diverged or has no result.
         kind: ``'completed'``, ``'diverged'``, or the engine's word for why it failed.
+        larger_is_better: Of the value.
     """
 
     value: float
@@ -34,6 +35,12 @@ class Outcome:
     directory: str = ''
     message: str = ''
     kind: str = 'completed'
+    larger_is_better: bool = True
+
+    @property
+    def score(self) -> float:
+        """The value such that more is better, also of an error."""
+        return self.value if self.larger_is_better or math.isinf(self.value) else -self.value
 
 
 def place(options: Options) -> Engine:
@@ -114,8 +121,9 @@ class StudyTrials:
         if row.column != 'failed':
             drop_checkpoints(where)
         return Outcome(
-            math.nan if value is None else value, row.seconds, str(where), row.message, row.outcome
-        )
+            math.nan if value is None else value, row.seconds, str(where), row.message,
+            row.outcome, row.larger_is_better,
+        )  # fmt: skip
 
     def work(self, on_end: Callable[[], None]) -> int:
         """Train with the engine."""

@@ -54,20 +54,30 @@ class Look:
 
 
 def look(
-    config: str, options: Mapping[str, Any], optimizer: str, pretrained: str | None, threads: int
-) -> Look:
+    config: str, options: Mapping[str, Any], optimizer: str, pretrained: str | None, threads: int,
+    device: str | None = None,
+) -> Look:  # fmt: skip
     """Look at a config, in a process of its own.
+
+    Args:
+        config: Path or name.
+        options: Overrides of it.
+        optimizer: Name of the one that trains.
+        pretrained: As ``tools/train.py --pretrained``.
+        threads: To compute with.
+        device: ``CUDA_VISIBLE_DEVICES`` of the trainings to come, ``'-1'`` for the CPU; ``None``:
+            whatever is visible.
 
     Raises:
         UserError: It cannot be trained: the reason in a line.
     """
     task = dict(config=config, options=dict(options), optimizer=optimizer, pretrained=pretrained)
     with tempfile.TemporaryDirectory(prefix='bocb_probe_') as folder:
-        place = Path(folder)
+        place, seen = Path(folder), {} if device is None else {'CUDA_VISIBLE_DEVICES': device}
         (place / 'task.json').write_text(json.dumps({**task, 'threads': threads}))
         done = subprocess.run(
             [sys.executable, '-m', 'bocb_mm.probe.look', folder],
-            env={**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONPATH': search_path()},
+            env={**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONPATH': search_path(), **seen},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         if done.returncode == 0:

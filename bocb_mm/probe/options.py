@@ -87,6 +87,13 @@ def check(options: Options) -> None:
         raise UserError(f'--lengths {options.lengths}: a length is there twice')
     if options.address and options.gpus:
         raise UserError('--gpus: not with --address, whose Ray knows its GPUs')
+    if options.address and options.minutes:
+        raise UserError(
+            '--minutes: not with --address, since how many trainings find a place there at a time '
+            'is not known before; give --lengths'
+        )
+    if options.gpus and options.jobs:
+        raise UserError('--jobs: trainings on the CPU, and --gpus on GPUs; give one of them')
     _check_subject(options)
 
 

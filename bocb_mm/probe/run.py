@@ -22,6 +22,7 @@ from bocb_mm.probe.target import Target, find_target
 from bocb_mm.report import probed
 from bocb_mm.runs import exit_codes
 from bocb_mm.runs.files import atomic_write_text
+from bocb_mm.search.engine import Engine
 
 PROTOCOL_FILE, PAGE_FILE, STUDY = 'protocol.json', 'probe.html', 'runs'
 _LEAST_FAILURES = 3  # of the first trials, without any result: the same mistake in all of them
@@ -56,7 +57,8 @@ def probe(
     out = Path(options.out)
     target, engine = find_target(options), place(options)
     at_a_time = len(engine.gpus) or engine.jobs
-    protocol, seen = _protocol(options, target, out, at_a_time)
+    protocol, seen = _protocol(options, target, out, engine, at_a_time, say)
+    _check_lengths(target, protocol)
     _announce(at_a_time, target, protocol, seen, say)
     if options.dry_run:
         return {}, exit_codes.COMPLETED
@@ -88,17 +90,22 @@ def shipped_references() -> list[Mapping[str, Any]]:
 # -- the protocol of this probe -----------------------------------------------------------------
 
 
-def _protocol(options: Options, target: Target, out: Path, at_a_time: int) -> tuple[Protocol, Look]:
+def _protocol(
+    options: Options, target: Target, out: Path, engine: Engine, at_a_time: int,
+    say: Callable[[str], None],
+) -> tuple[Protocol, Look]:  # fmt: skip
     """What is tried: as it was begun in the folder, or anew."""
     wanted = Protocol(
         target.starts, options.seeds, options.first_seed, tuple(map(float, options.lengths))
     )
     before = _begun(out)
     if before is None:
-        seen = _look(target, options.threads)
+        _check_lengths(target, wanted)
+        seen = _look(target, options.threads, engine)
         return _shortened(wanted, target, seen, options.minutes, at_a_time), seen
     if options.minutes is not None:  # what fits was measured then
         wanted = wanted.scaled(before['length'])
+        say(f'{out}: goes on with its schedule, {target.budget(before["length"])}, whatever fits')
     starts = _plain(wanted.starts)
     differs = [
         name
@@ -124,12 +131,32 @@ def _protocol(options: Options, target: Target, out: Path, at_a_time: int) -> tu
     return wanted, before['look']
 
 
-def _look(target: Target, threads: int) -> Look:
-    """A look at the target, leaving nothing behind."""
+def _check_lengths(target: Target, protocol: Protocol) -> None:
+    """Refuse lengths that no schedule can have, or that come to one and the same schedule.
+
+    Raises:
+        UserError: One is too short, or two are equal.
+    """
+    seen: dict[str, float] = {}
+    for length in protocol.lengths:
+        target.options(length)  # refuses a schedule that cannot be so short
+        budget = target.budget(length)
+        if budget in seen:
+            raise UserError(
+                f'--lengths: {seen[budget]:g} and {length:g} times the schedule are both {budget}; '
+                'leave one out, or give one that is further away'
+            )
+        seen[budget] = length
+
+
+def _look(target: Target, threads: int, engine: Engine) -> Look:
+    """A look at the target where the engine trains, leaving nothing behind."""
+    device = None if engine.address else ','.join(engine.gpus[:1]) or '-1'
     first = next(iter(target.starts))
     with tempfile.TemporaryDirectory(prefix='bocb_probe_') as folder:
         overrides = {**target.overrides, **target.options(1.0)}
-        return look(target.write(Path(folder)), overrides, first, target.pretrained, threads)
+        config = target.write(Path(folder))
+        return look(config, overrides, first, target.pretrained, threads, device)
 
 
 def _begun(out: Path) -> dict[str, Any] | None:
@@ -180,9 +207,7 @@ def _shortened(
             f'--minutes {minutes:g}: too few for {protocol.least_runs} runs; at least '
             f'{math.ceil(needed / 60 / at_a_time)} are expected, or fewer --optimizers'
         )
-    factor = math.floor(factor / least) * least
-    target.options(factor)  # refuses a schedule that cannot be so short
-    return protocol.scaled(factor)
+    return protocol.scaled(math.floor(factor / least) * least)
 
 
 def _save_protocol(out: Path, target: Target, protocol: Protocol, seen: Look) -> str:
@@ -243,7 +268,7 @@ def _work(protocol: Protocol, trials: Trials, say: Callable[[str], None]) -> int
         for trial in sorted(found.keys() - known):
             say(_line(protocol, trial, found[trial], len(known) + 1))
             known.add(trial)
-        return {t: o.value for t, o in found.items()}
+        return {t: o.score for t, o in found.items()}
 
     def more() -> None:
         wanted = next_trials(protocol, results())
@@ -320,7 +345,7 @@ def _result(
     spent = sum(o.seconds or 0.0 for o in outcomes.values())
     return {
         **result,
-        'unit': '%' if scales.scale(metric, evaluator).unit != 'pixels' else '',
+        'unit': '' if scales.scale(metric, evaluator).unit in ('pixels', 'number') else '%',
         'covariates': seen.covariates,
         'cost': {'runs': len(runs), 'run_seconds': round(spent, 1), 'look': asdict(seen)},
         'protocol': {**asdict(protocol), 'starts': _plain(protocol.starts)},

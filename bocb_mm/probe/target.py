@@ -219,7 +219,8 @@ def starts_of(
         if name in found:
             raise UserError(f'--optimizers: {name} is there twice; two rates of one are no probe')
         decay = given[1] if len(given) > 1 else default.weight_decay
-        found[name] = (given[0] if given else default.lr, decay)
+        rate = given[0] if given else default.lr
+        found[name] = (float(f'{rate:.6g}'), decay)  # as the rates that are trained
     if not found:
         raise UserError('--optimizers: at least one name is expected')
     return found

@@ -127,11 +127,17 @@ def analyse(
         'references': [_reference(r) for r in references if subject.comparable(r['subject'])],
         'runs': [_run(r) for r in runs],
     }
-    result['learned'] = best is not None and Interval.of(best['expected']).low > subject.floor
+    result['learned'] = best is not None and _least(best['expected']) > subject.floor
     if not result['learned']:
         first |= {'verdict': gap.UNDECIDED, 'words': gap.VERDICTS[gap.UNDECIDED]}
     result['sentences'] = sentences(result)
     return result
+
+
+def _least(expected: Sequence[float | None]) -> float:
+    """The lower end of an interval; the estimate where equal results or one seed give no end."""
+    found = Interval.of(expected)
+    return found.estimate if math.isnan(found.low) else found.low
 
 
 def _of_optimizer(

@@ -23,12 +23,11 @@ class FakeTrials:
     limit = 10**6  # trials until it is interrupted
     respond = None  # trial -> value
     kind = 'completed'
+    metric, larger_is_better = 'accuracy/top1', True
 
     def __init__(self, folder, cell_of, common, engine):
         self.folder, self.cell_of, self.engine = Path(folder), cell_of, engine
-        record = RunRecord(
-            'classification', 'pets', 'R', 'SGD', metric='accuracy/top1', n_classes=5
-        )
+        record = RunRecord('classification', 'pets', 'R', 'SGD', metric=self.metric, n_classes=5)
         (self.folder / 'run').mkdir(parents=True, exist_ok=True)
         record.save(self.folder / 'run')
         self.file = self.folder / 'fake.json'
@@ -47,8 +46,13 @@ class FakeTrials:
     def outcomes(self):
         return {
             t: Outcome(
-                float(self.done[k]), 1.0, str(self.folder / 'run'), self.message(), self.kind
-            )
+                float(self.done[k]),
+                1.0,
+                str(self.folder / 'run'),
+                self.message(),
+                self.kind,
+                self.larger_is_better,
+            )  # fmt: skip
             for k, t in self.trials.items()
             if k in self.done
         }
@@ -78,7 +82,7 @@ def fake(monkeypatch):
 
     looked = []
 
-    def look(config, options, optimizer, pretrained, threads):
+    def look(config, options, optimizer, pretrained, threads, device):
         assert Path(config).is_file()
         looked.append(config)
         return Look(0.1, 400, 1.0, 1.0, {'first_to_median': 2.0}, 1000)

@@ -10,6 +10,7 @@ import pytest
 from bocb_mm.errors import UserError
 from bocb_mm.probe import Options, plan, probe
 from bocb_mm.probe.target import starts_of
+from tests.probe.conftest import hill
 
 
 @pytest.fixture
@@ -86,6 +87,30 @@ def test_twice_the_length(options, fake):
     assert lengths == {400, 800}
 
 
+def test_of_an_error_the_smallest_is_searched_for(options, fake):
+    fake.metric, fake.larger_is_better = 'NME', False
+    fake.respond = staticmethod(lambda trial: 1 - hill(trial) / 100)
+    result, status = run(options, fake)
+    assert status == 0 and result['gap']['verdict'] == 'adaptive'
+    powers = {row['name']: row['lr'] / row['default_lr'] for row in result['optimizers']}
+    assert set(powers.values()) == {1.0} and len(trained(options)) == 44
+
+
+@pytest.mark.parametrize(
+    ('lengths', 'words'),
+    [
+        ((1.0, 1.001), '1 and 1.001 times the schedule are both 400 iterations at batch 64'),
+        ((1.0, 0.1), 'a schedule of max_iters 40 is too short'),
+        ((0.1,), 'a schedule of max_iters 40 is too short'),
+    ],
+)
+def test_lengths_of_one_schedule_or_of_none_are_refused_at_once(options, fake, lengths, words):
+    steps = {'param_scheduler': [dict(type='MultiStepLR', by_epoch=False, milestones=[8, 11])]}
+    with pytest.raises(UserError, match=words):
+        run(replace(options, lengths=lengths, cfg_options=steps), fake)
+    assert not Path(options.out).exists() and not fake.looked
+
+
 def test_layers_are_measured_once_an_optimizer(options, fake):
     run(options, fake)
     measured = [json.loads(k) for k in trained(options)]
@@ -104,10 +129,10 @@ def test_minutes_shorten_the_whole_schedule(options, fake):
     ends = {json.loads(k)[3]['param_scheduler'][1]['end'] for k in trained(options)}
     assert ends == lengths
     assert f'44 runs of {n} iterations' in lines[0]
-    _, status = run(
-        replace(options, minutes=8, lengths=(1.0, 2.0)), fake
-    )  # goes on at the length it had
+    several = replace(options, minutes=8, lengths=(1.0, 2.0))
+    _, status = run(several, fake, lines)  # goes on at the length it had
     assert status == 0 and len(fake.looked) == 1
+    assert any(f'goes on with its schedule, {n} iterations' in line for line in lines)
     lengths = {json.loads(k)[3]['train_cfg.max_iters'] for k in trained(options)}
     assert lengths == {n, 2 * n}
 
@@ -205,6 +230,8 @@ def test_references_are_shown_where_they_compare(options, fake, tmp_path):
         ({'imports': ('no_such_module',)}, '--import no_such_module'),
         ({'data': '/nowhere'}, '--data /nowhere: no such folder'),
         ({'address': 'auto', 'gpus': ('0',)}, '--gpus: not with --address'),
+        ({'address': 'auto', 'minutes': 9}, '--minutes: not with --address'),
+        ({'gpus': ('0',)}, '--jobs: trainings on the CPU'),
         ({'pretrained': 'weights.pth'}, '--pretrained: goes with a CONFIG'),
         ({'config': 'a.py', 'backbone': None}, '--data: goes with --backbone'),
         ({'config': 'a.py', 'backbone': None, 'data': None, 'iterations': 100}, '--iterations: goes'),
@@ -234,6 +261,7 @@ def test_starts_of_optimizers():
     }
     assert starts_of(['timm.adopt:0.003'], 'detection', None)['timm.adopt'][0] == 0.003
     assert starts_of(['timm.adopt'], 'detection', None)['timm.adopt'][0] > 0
+    assert starts_of(['AdamW:0.00123456789'], 'detection', None)['AdamW'][0] == 0.00123457
     for text in ('SGD:x', 'SGD:0', 'SGD:1:2:3', 'SGD:-1'):
         with pytest.raises(UserError, match='NAME, NAME:LR'):
             starts_of([text], 'classification', None)

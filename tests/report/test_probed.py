@@ -87,6 +87,16 @@ def test_one_seed_does_not_show_that_the_rate_does_not_matter():
     assert 'SGD might' in found['sentences'][1]
 
 
+def test_equal_results_of_the_best_are_no_reason_to_doubt_that_it_learned():
+    trained = [r for r in runs({'SGD': 40, 'AdamW': 100}) if r.stage == FRESH]
+    same = [replace(r, value=100.0) if r.optimizer == 'AdamW' else r for r in trained]
+    others = [r for r in runs({'SGD': 40, 'AdamW': 100}) if r.stage != FRESH]
+    found = analyse(SUBJECT, [*others, *same], DEFAULTS, 3.0)
+    assert found['learned'] and found['gap']['verdict'] == 'adaptive'
+    nothing = [replace(r, value=SUBJECT.floor) for r in [*others, *same]]
+    assert not analyse(SUBJECT, nothing, DEFAULTS, 3.0)['learned']
+
+
 def test_only_fresh_seeds_are_reported():
     """A tuning run that was lucky must not enter the gap or what is expected."""
     every = runs({'SGD': 45, 'LARS': 40, 'AdamW': 45, 'LION': 40})
