@@ -161,7 +161,7 @@ def create(args: argparse.Namespace) -> int:
         notes = {k: {**v, 'recipe': args.recipe} for k, v in study.plan.configs.items()}
         study.change(configs=notes)
     of = f'{counted(len(grids), "pair")}, {counted(args.seeds, "seed")}'
-    print(f'{args.study}: {counted(len(cells), "trial")} ({of})')
+    print(f'{args.study}: {counted(len(study.plan.cells), "trial")} ({of})')
     print(f'now: bocb sweep work {args.study}')
     return 0
 
@@ -376,7 +376,7 @@ def _write_csv(path: Path, found: Sequence[Any]) -> None:
 
 def _csv_rows(found: Sequence[Any]) -> Iterator[dict[str, Any]]:
     for b in found:
-        value = -math.inf if b.value is None else b.value
+        value = 'diverged' if b.value is None else b.value
         yield {**dataclasses.asdict(b), 'value': value, 'edges': ' '.join(b.edges)}
 
 

@@ -43,6 +43,7 @@ def import_database(file: Path, directory: str) -> Study:
         study = Study.create(
             directory,
             cells,
+            takes_over=True,
             options=plan['cfg_options'],
             pretrained=plan['pretrained'],
             amp=plan['amp'],

@@ -124,6 +124,12 @@ def start_anew_if_damaged(directory: Path) -> None:
     if os.environ.get('RANK', '0') != '0' or not file.exists() or RunRecord.find(directory):
         return
     print(f'warning: {file} cannot be read; the trial starts anew', flush=True)
+    start_anew(directory, '.damaged')
+
+
+def start_anew(directory: Path, suffix: str) -> None:
+    """Remove a run's checkpoints, and keep its record under another name."""
     for checkpoint in directory.glob('*.pth'):
         checkpoint.unlink()
-    file.replace(file.with_name(f'{FILE_NAME}.damaged'))
+    file = directory / FILE_NAME
+    file.replace(file.with_name(f'{FILE_NAME}{suffix}'))

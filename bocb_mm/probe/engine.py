@@ -103,6 +103,7 @@ class StudyTrials:
         if self._study is None:
             if (self.folder / 'plan.json').exists():
                 self._study = Study.open(self.folder)
+                self._study.follow_config(next(iter(cells)).config)
                 self._study.try_again()  # what failed may have been put right
             else:
                 self._study = Study.create(self.folder, list(cells), **self.common)

@@ -73,13 +73,17 @@ def look(
     """
     task = dict(config=config, options=dict(options), optimizer=optimizer, pretrained=pretrained)
     with tempfile.TemporaryDirectory(prefix='bocb_probe_') as folder:
-        place, seen = Path(folder), {} if device is None else {'CUDA_VISIBLE_DEVICES': device}
+        place = Path(folder)
+        told = {'OMP_NUM_THREADS': str(threads), 'PYTHONPATH': search_path()}
+        told |= {} if device is None else {'CUDA_VISIBLE_DEVICES': device}
         (place / 'task.json').write_text(json.dumps({**task, 'threads': threads}))
         done = subprocess.run(
             [sys.executable, '-m', 'bocb_mm.probe.look', folder],
-            env={**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONPATH': search_path(), **seen},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env={**os.environ, **told},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         if done.returncode == 0:
             return Look(**json.loads((place / 'look.json').read_text()))
     if done.returncode in (-2, 130):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -63,6 +64,7 @@ def probe(
     if options.dry_run:
         return {}, exit_codes.COMPLETED
     config = _save_protocol(out, target, protocol, seen)
+    config = os.path.abspath(config) if os.path.isfile(config) else config
     trials = make_trials(
         out / STUDY, lambda trial: target.cell(config, protocol, trial),
         dict(options=dict(target.overrides)), engine,

@@ -134,9 +134,17 @@ def _of_config(options: Options, path: str) -> Target:
     return Target(
         cfg, path, named.get('backbone') or found.backbone, found.task, found.dataset, found.metric,
         starts_of(options.optimizers, task_of_rates(cfg), edit.recipe_of(cfg)),
-        hash_of(cfg), hash_of(data), cfg.get('gamma') or load.default_gamma(table),
+        _identity(cfg), hash_of(data), cfg.get('gamma') or load.default_gamma(table),
         rates.batch_of(cfg), options.pretrained, dict(options.cfg_options),
     )  # fmt: skip
+
+
+def _identity(cfg: Mapping[str, Any]) -> str:
+    """Hash of what is trained, from which weights, and judged by what."""
+    from bocb_mm.config.identity import hash_of
+
+    more = [cfg.get(name) for name in ('load_from', 'headline_metric')]
+    return _hash((hash_of(cfg), more)) if any(more) else hash_of(cfg)
 
 
 _DATA = (

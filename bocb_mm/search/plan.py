@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -100,20 +101,30 @@ class Plan:
     identity: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
     def with_cells(self, more: Iterable[Cell]) -> Plan:
-        """With further trials behind its own, each once.
+        """With further trials behind its own, each once, and each config by its first path.
 
         Raises:
             UserError: Two configs of one file name: their trials would train in one directory.
         """
-        cells = tuple(dict.fromkeys([*self.cells, *more]))
+        cells: dict[Cell, None] = {}
         seen: dict[str, str] = {}
-        for cell in cells:
+        for cell in [*self.cells, *more]:
             first = seen.setdefault(cell.stem, cell.config)
             if first != cell.config:
-                raise UserError(
-                    f'{first} and {cell.config}: two configs are called {cell.stem}; rename one'
-                )
-        return dataclasses.replace(self, cells=cells)
+                if os.path.realpath(self.path_of(first)) != os.path.realpath(
+                    self.path_of(cell.config)
+                ):
+                    raise UserError(
+                        f'{first} and {cell.config}: two configs are called {cell.stem}; rename one'
+                    )
+                cell = dataclasses.replace(cell, config=first)
+            cells[cell] = None
+        return dataclasses.replace(self, cells=tuple(cells))
+
+    def with_config_at(self, path: str) -> Plan:
+        """With the only config at another path, since what it stood in was moved."""
+        cells = tuple(dataclasses.replace(cell, config=path) for cell in self.cells)
+        return dataclasses.replace(self, cells=cells, configs={})
 
     def path_of(self, config: str) -> str:
         """The path of a config, which was given relative to the plan's folder."""

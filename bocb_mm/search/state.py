@@ -10,6 +10,7 @@ import datetime
 import json
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Row:
         larger_is_better: Of the value.
         outcome: How the last attempt ended, see :mod:`bocb_mm.launch.outcomes`; ``''`` if none has.
         message: Why.
-        seconds: From the first start to the end, or to now for one that runs.
+        seconds: That its attempts took, of one that runs until now.
         failures: Attempts that failures of the machine ended.
     """
 
@@ -65,25 +66,35 @@ def look(cell: Cell, directory: Path, retries: int) -> Row:
         directory: Where it trains.
         retries: Attempts that failures of the machine may end, before it is given up.
     """
-    run = RunRecord.find(directory)
+    run, before = RunRecord.find(directory), attempts(directory)
     if run is not None and run.status in ('completed', 'diverged'):
-        larger, took = run.larger_is_better, _took(run)
+        larger, took = run.larger_is_better, _took(run, before)
         if run.status == 'diverged':
             return Row(cell, 'diverged', None, larger, 'diverged', run.message, took)
         if run.best is not None:
             return Row(cell, 'done', run.best, larger, 'completed', '', took)
-        why = '; '.join(run.warnings) or 'does the config validate (val_dataloader)?'
-        message = f'completed without a result: {why}'
+        message = f'completed without a result: {_why_none(run)}'
         return Row(cell, 'failed', outcome='config error', message=message, seconds=took)
-    before = attempts(directory)
     failures = count_failures(before)
     last = before[-1] if before else {'outcome': '', 'message': ''}
     told: dict[str, Any] = {k: last[k] for k in ('outcome', 'message')} | {'failures': failures}
     if last['outcome'] in GIVEN_UP or failures > retries:
         return Row(cell, 'failed', **told)
     if lock.is_held(directory, CLAIM) or lock.is_held(directory):
-        return Row(cell, 'running', seconds=None if run is None else _took(run), **told)
+        took = None if run is None else _took(run, before)
+        if before:  # begun by an earlier attempt, maybe days ago
+            took = sum(a['seconds'] for a in before) + _held(directory)
+        return Row(cell, 'running', seconds=took, **told)
     return Row(cell, **told)
+
+
+def _why_none(run: RunRecord) -> str:
+    if run.warnings:
+        return '; '.join(run.warnings)
+    logged = sorted({name for e in run.evaluations for name in e} - {'epoch', 'iteration'})
+    if logged:
+        return f'no number for {run.metric or "its metric"}; logged were {", ".join(logged)}'
+    return 'does the config validate (val_dataloader)?'
 
 
 def attempts(directory: Path) -> list[dict[str, Any]]:
@@ -98,7 +109,9 @@ def attempts(directory: Path) -> list[dict[str, Any]]:
             told = json.loads(line)
             done = int(told.get('iterations') or 0)
             outcome, message = str(told['outcome']), str(told.get('message', ''))
-            found.append({'outcome': outcome, 'message': message, 'iterations': done})
+            seconds = float(told.get('seconds') or 0.0)
+            told = {'outcome': outcome, 'message': message, 'iterations': done}
+            found.append({**told, 'seconds': seconds})
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
     return found
@@ -140,8 +153,18 @@ def note_attempt(directory: Path, outcome: str, message: str, **notes: Any) -> N
         os.close(file)
 
 
-def _took(run: RunRecord) -> float | None:
-    """Seconds from a run's start to its end, or to now."""
+def _held(directory: Path) -> float:
+    """Seconds since the attempt began that holds the claim."""
+    try:
+        return max(0.0, time.time() - os.stat(directory / CLAIM).st_mtime)
+    except OSError:
+        return 0.0
+
+
+def _took(run: RunRecord, before: list[dict[str, Any]]) -> float | None:
+    """Seconds of a run's attempts; without any, from its start to its end, or to now."""
+    if run.finished and (seconds := sum(a['seconds'] for a in before)):
+        return seconds
     try:
         started = datetime.datetime.fromisoformat(run.started)
         ended = datetime.datetime.fromisoformat(run.finished) if run.finished else None

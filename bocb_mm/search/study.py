@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bocb_mm.errors import UserError
+from bocb_mm.launch.trial import start_anew
 from bocb_mm.runs import lock
+from bocb_mm.runs.record import FILE_NAME, RunRecord
 from bocb_mm.search.plan import PLAN_FILE, Cell, Plan
 from bocb_mm.search.state import ATTEMPTS_FILE, Row, look
 
@@ -31,35 +33,41 @@ class Study:
         ['waiting']
     """
 
-    def __init__(self, directory: Path, plan: Plan) -> None:
+    def __init__(self, directory: Path, plan: Plan, read: tuple[int, int] | None = None) -> None:
         self.directory, self.plan = directory, plan
-        self._read = self._written()
+        self._read = read or _written(directory)
 
     @classmethod
     def create(
-        cls, directory: str | os.PathLike[str], cells: Iterable[Cell], **settings: Any
+        cls,
+        directory: str | os.PathLike[str],
+        cells: Iterable[Cell],
+        takes_over: bool = False,
+        **settings: Any,
     ) -> Study:
         """Write a plan down.
 
         Args:
             directory: Where; it is made.
             cells: The trials.
+            takes_over: Whether runs that are there already are the study's.
             settings: Fields of :class:`bocb_mm.search.plan.Plan`.
 
         Raises:
-            UserError: There is a study, the directory cannot be written, or a config cannot be
-                read.
+            UserError: There is a study, the directory cannot be written, a config cannot be read,
+                or there are runs already where the trials would train.
         """
         place = Path(os.path.abspath(directory))
-        if (place / PLAN_FILE).exists():
-            raise UserError(
-                f'{directory}: exists already; extend it with best --extend, or take another name'
-            )
         given = {'folder': str(Path.cwd()), **settings}
-        plan = _with_notes(Plan((), **given).with_cells(cells))
+        _refuse_existing(place)
+        study = cls(place, _with_notes(Plan((), **given).with_cells(cells)))
+        if not takes_over:
+            study._refuse_runs(study.plan.cells)
         with _locked(place):
-            plan.save(place)
-        return cls(place, plan)
+            _refuse_existing(place)  # nobody else has created it since
+            study.plan.save(place)
+            study._read = _written(place)
+        return study
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str]) -> Study:
@@ -74,7 +82,8 @@ class Study:
                 f'{directory}: a study is a directory; a database of an earlier version becomes '
                 f'one by bocb sweep import DIRECTORY {directory}'
             )
-        return cls(place, Plan.load(place))
+        read = _written(place)  # before the plan: one that is written meanwhile is read again
+        return cls(place, Plan.load(place), read)
 
     def add(self, cells: Iterable[Cell]) -> int:
         """Add trials; drivers that work on the study notice. Returns how many are new.
@@ -86,8 +95,10 @@ class Study:
             before = Plan.load(self.directory)
             plan = _with_notes(before.with_cells(cells))
             if plan != before:
+                known = set(before.cells)
+                self._refuse_runs([cell for cell in plan.cells if cell not in known])
                 plan.save(self.directory)
-        self.plan, self._read = plan, self._written()
+            self.plan, self._read = plan, _written(self.directory)
         return len(plan.cells) - len(before.cells)
 
     def change(self, **settings: Any) -> None:
@@ -95,11 +106,19 @@ class Study:
         with _locked(self.directory):
             plan = dataclasses.replace(Plan.load(self.directory), **settings)
             plan.save(self.directory)
-        self.plan, self._read = plan, self._written()
+            self.plan, self._read = plan, _written(self.directory)
+
+    def follow_config(self, path: str) -> None:
+        """Take the config of a study of one from where it is now; nothing if it has not moved."""
+        (was,) = self.plan.configs
+        before = os.path.realpath(self.plan.path_of(was))
+        if os.path.isfile(path) and os.path.realpath(path) != before:
+            moved = _with_notes(self.plan.with_config_at(path))
+            self.change(cells=moved.cells, configs=moved.configs)
 
     def reload(self) -> bool:
         """Read the plan again if it has been written since; whether it was."""
-        written = self._written()
+        written = _written(self.directory)
         if written == self._read or written is None:
             return False
         self.plan, self._read = Plan.load(self.directory), written
@@ -123,17 +142,40 @@ class Study:
         return [self.row(cell) for cell in self.plan.cells]
 
     def try_again(self) -> None:
-        """Forget the attempts of trials that failed."""
+        """Forget the attempts of trials that failed, and runs that ended without a result."""
         for row in self.rows():
             if row.column == 'failed':
-                (self.directory_of(row.cell) / ATTEMPTS_FILE).unlink(missing_ok=True)
+                directory = self.directory_of(row.cell)
+                (directory / ATTEMPTS_FILE).unlink(missing_ok=True)
+                run = RunRecord.find(directory)
+                if run is not None and run.status == 'completed':
+                    start_anew(directory, '.failed')
 
-    def _written(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self.directory / PLAN_FILE)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ino
+    def _refuse_runs(self, cells: Iterable[Cell]) -> None:
+        """A directory's name says nothing of the options that all trials share."""
+        for cell in cells:
+            folder = self.directory_of(cell)
+            if (folder / FILE_NAME).exists():
+                raise UserError(
+                    f'{folder}: holds a run already, which the study would count as its own; give '
+                    'the study another directory, or move the run away'
+                )
+
+
+def _written(directory: Path) -> tuple[int, int] | None:
+    """What changes whenever the plan in a directory is written."""
+    try:
+        found = os.stat(directory / PLAN_FILE)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def _refuse_existing(directory: Path) -> None:
+    if (directory / PLAN_FILE).exists():
+        raise UserError(
+            f'{directory}: exists already; extend it with best --extend, or take another name'
+        )
 
 
 def _with_notes(plan: Plan) -> Plan:

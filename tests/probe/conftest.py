@@ -44,18 +44,11 @@ class FakeTrials:
         return json.dumps([cell[k] for k in ('optimizer', 'lr', 'seed', 'options')])
 
     def outcomes(self):
-        return {
-            t: Outcome(
-                float(self.done[k]),
-                1.0,
-                str(self.folder / 'run'),
-                self.message(),
-                self.kind,
-                self.larger_is_better,
-            )  # fmt: skip
-            for k, t in self.trials.items()
-            if k in self.done
-        }
+        return {t: self._outcome(self.done[k]) for k, t in self.trials.items() if k in self.done}
+
+    def _outcome(self, value):
+        told = (1.0, str(self.folder / 'run'), self.message(), self.kind, self.larger_is_better)
+        return Outcome(float(value), *told)
 
     def message(self):
         return '' if self.kind == 'completed' else 'out of luck'

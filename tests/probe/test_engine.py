@@ -1,6 +1,8 @@
 """A probe through the search's engine, with trainings of two iterations."""
 
 import json
+import shutil
+from dataclasses import replace
 
 from bocb_mm.probe import Options, probe
 from bocb_mm.probe.engine import place
@@ -14,7 +16,7 @@ def test_a_cluster_is_asked_for_gpus_or_not_as_jobs_says():
     assert place(Options(out='o', address='auto')).on_gpu
 
 
-def test_a_probe_of_real_trainings(tmp_path):
+def test_a_probe_of_real_trainings(tmp_path, monkeypatch):
     out = tmp_path / 'out'
     options = Options(
         out=str(out),
@@ -38,3 +40,9 @@ def test_a_probe_of_real_trainings(tmp_path):
     again, status = probe(options, say=lines.append)
     assert status == 0 and again['runs'] == result['runs']
     assert {p: p.stat().st_mtime_ns for p in out.rglob('run.json')} == records
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    shutil.copy(options.config, 'tiny.py')
+    for path in ('../tiny.py', 'tiny.py'):  # the same file by another name, and one that was moved
+        again, status = probe(replace(options, config=path), say=lines.append)
+        assert status == 0 and again['runs'] == result['runs'], path

@@ -198,6 +198,37 @@ def test_a_config_that_has_changed_is_refused_with_the_difference(sweep, config,
     status, _, err = sweep('work', 's', '--jobs', '1')
     assert status == 2, err
     assert 'mine.py: has changed' in err and 'model.backbone.depth: 18 -> 34' in err
+    mine.write_text(f"{text}\nload_from = 'other.pth'\n")
+    status, _, err = sweep('work', 's', '--jobs', '1')
+    assert status == 2 and 'load_from: null -> "other.pth"' in err, 'a config hash has no weights'
+
+
+def test_the_same_config_twice_is_one(sweep, config):
+    argv = ('--optimizers', 'SGD', '--grid', '1x1')
+    _, out, _ = sweep('create', 's', '--config', config, os.path.relpath(config), *argv)
+    assert 's: 1 trial ' in out
+
+
+def test_a_pair_of_which_all_diverged_has_no_number_in_the_table(sweep, make_study):
+    study = make_study([1])
+    run = RunRecord('classification', 'd', 'net', 'SGD', metric='val/loss', status='diverged')
+    study.directory_of(study.plan.cells[0]).mkdir(parents=True)
+    run.save(study.directory_of(study.plan.cells[0]))
+    assert sweep('best', study.directory, '--csv', 'best.csv')[0] == 0
+    assert list(pd.read_csv('best.csv')['value']) == ['diverged']
+
+
+def test_what_ended_without_a_result_is_trained_again_on_request(make_study):
+    study = make_study([8])
+    run = RunRecord('classification', 'd', 'net', 'SGD', status='completed', iterations=5)
+    folder = study.directory_of(study.plan.cells[0])
+    folder.mkdir(parents=True)
+    run.save(folder)
+    (folder / 'iter_5.pth').touch()
+    assert [row.column for row in study.rows()] == ['failed']
+    study.try_again()
+    assert [row.column for row in study.rows()] == ['waiting']
+    assert sorted(p.name for p in folder.iterdir()) == ['run.json.failed']
 
 
 @pytest.mark.parametrize('option', [['--gpus', '0'], ['--dashboard']])

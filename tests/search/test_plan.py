@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bocb_mm.errors import UserError
+from bocb_mm.runs.record import RunRecord
 from bocb_mm.search.plan import PLAN_FILE, Cell, Plan
 from bocb_mm.search.study import Study
 
@@ -76,6 +77,60 @@ def test_trials_that_differ_have_directories_of_their_own(tmp_path):
 def test_two_configs_of_one_name_are_refused(tmp_path):
     with pytest.raises(UserError, match='a/x.py and b/x.py: two configs are called x; rename one'):
         Plan((Cell('a/x.py', 'SGD', 1, 0),)).with_cells([Cell('b/x.py', 'SGD', 1, 0)])
+
+
+def test_one_config_by_two_paths_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'net.py').touch()
+    other = [Cell(path, 'SGD', 1, 0) for path in ('./net.py', str(tmp_path / 'net.py'))]
+    plan = Plan((Cell('net.py', 'SGD', 1, 0),), folder=str(tmp_path)).with_cells(other)
+    assert [cell.config for cell in plan.cells] == ['net.py']
+
+
+def test_a_run_that_is_there_already_is_not_counted_as_the_study_s(make_study, tmp_path):
+    study = make_study([1], configs={'net.py': {}})
+    other = Cell('net.py', 'SGD', 2.0, 0.0)
+    run = RunRecord('classification', 'd', 'net', 'SGD', status='completed')
+    study.directory_of(other).mkdir(parents=True)
+    run.save(study.directory_of(other))
+    with pytest.raises(UserError, match='lr2_wd0_seed0: holds a run already'):
+        study.add([other])
+    assert len(Study.open(study.directory).plan.cells) == 1
+    place = {'configs': study.plan.configs, 'work_dir': str(study.directory)}
+    with pytest.raises(UserError, match='holds a run already'):
+        Study.create(tmp_path / 'new', [other], **place)
+    assert not (tmp_path / 'new').exists()
+    assert Study.create(tmp_path / 'new', [other], takes_over=True, **place).plan.cells == (other,)
+
+
+def test_of_two_creators_one_is_refused(tmp_path, monkeypatch):
+    from bocb_mm.search import study as studies
+
+    cells = [Cell('net.py', 'SGD', 1.0, 0.0)]
+
+    def meanwhile(plan):
+        monkeypatch.setattr(studies, '_with_notes', lambda plan: plan)
+        Study.create(tmp_path / 's', cells, retries=7)
+        return plan
+
+    monkeypatch.setattr(studies, '_with_notes', meanwhile)
+    with pytest.raises(UserError, match='exists already'):
+        Study.create(tmp_path / 's', cells)
+    assert Study.open(tmp_path / 's').plan.retries == 7
+
+
+def test_trials_that_are_added_while_a_plan_is_read_are_noticed(make_study, monkeypatch):
+    study, load = make_study([1], configs={'net.py': {}}), Plan.load
+
+    def slow(directory):
+        plan = load(directory)
+        monkeypatch.setattr(Plan, 'load', load)
+        study.add([Cell('net.py', 'SGD', 2.0, 0.0)])
+        return plan
+
+    monkeypatch.setattr(Plan, 'load', slow)
+    other = Study.open(study.directory)
+    assert len(other.plan.cells) == 1 and other.reload() and len(other.plan.cells) == 2
 
 
 def test_trials_are_added_once_and_noticed_by_others(make_study):

@@ -52,6 +52,26 @@ def test_a_divergence_is_a_result_and_a_completed_run_without_one_an_error(tmp_p
     assert row.column == 'failed' and 'completed without a result' in row.message
 
 
+def test_a_completed_run_without_a_result_says_what_was_logged(tmp_path):
+    run = RunRecord('classification', 'd', 'net', 'SGD', status='completed', metric='accuracy/top2')
+    run.add_evaluation(1, 10, {'accuracy/top1': 7.0})
+    run.save(tmp_path)
+    message = look(CELL, tmp_path, 3).message
+    assert 'no number for accuracy/top2; logged were accuracy/top1' in message
+
+
+def test_a_pause_between_two_attempts_is_no_time_of_the_run(tmp_path):
+    note_attempt(tmp_path, 'interrupted', '', seconds=60.0)
+    long_ago = '2026-01-01T00:00:00+00:00'
+    record(tmp_path, 'running', started=long_ago)
+    lock.acquire(tmp_path, CLAIM)
+    assert 60 <= look(CELL, tmp_path, 3).seconds < 120
+    lock.release(tmp_path, CLAIM)
+    record(tmp_path, 'completed', 7.0, started=long_ago, finished='2026-01-02T00:00:00+00:00')
+    note_attempt(tmp_path, 'completed', '', seconds=30.0)
+    assert look(CELL, tmp_path, 3).seconds == 90
+
+
 @pytest.mark.parametrize('name', [lock.FILE_NAME, CLAIM])
 def test_a_lock_that_is_held_means_that_it_runs(name, tmp_path):
     lock.acquire(tmp_path, name)
