@@ -13,7 +13,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import BaseOptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from bocb_mm.compat import accumulative_counts, resumed_from
 from bocb_mm.config.identity import data_facts, identity
@@ -114,7 +114,8 @@ class RunRecordHook(Hook):
         parameters = list(model.parameters())
         record.n_parameters = sum(p.numel() for p in parameters)
         record.n_trainable = sum(p.numel() for p in parameters if p.requires_grad)
-        record.max_epochs = getattr(runner.train_loop, 'max_epochs', None)
+        by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)  # whose epochs are 1
+        record.max_epochs = getattr(runner.train_loop, 'max_epochs', None) if by_epoch else None
         record.optimizer_settings = _optimizer_settings(runner)
         record.batch_size = _batch_size(runner)
         for name, value in data_facts(runner.train_dataloader.dataset, record.task).items():

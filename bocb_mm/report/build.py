@@ -157,7 +157,8 @@ def _texts(report: Report) -> dict[str, str]:
     """Name to content of every table file of the report."""
     written: dict[str, str] = {}
     for table in report.tables:
-        written |= _table_files(table, report.couplings[table.name])
+        tolerance = report.options.tolerance
+        written |= _table_files(table, report.couplings[table.name], tolerance)
     aspects = report.rankings[[*stats.WEIGHTS, 'overall']].rename_axis('optimizer')
     written['rankings.csv'] = tables.csv_text(aspects)
     if report.options.paper:
@@ -185,7 +186,7 @@ def _draw(report: Report, folder: Path) -> tuple[list[tuple[figures.Figure, byte
     return drawn, files
 
 
-def _table_files(table: ResultTable, coupled: list[Coupling]) -> dict[str, str]:
+def _table_files(table: ResultTable, coupled: list[Coupling], tolerance: float) -> dict[str, str]:
     """Name to content of the files of one table."""
     name, csv_text = table.name, tables.csv_text
     failed = stats.failures(table.values, table.gamma)
@@ -210,7 +211,7 @@ def _table_files(table: ResultTable, coupled: list[Coupling]) -> dict[str, str]:
     if len(spread):
         files[f'{name}_intervals.csv'] = csv_text(spread)
     if table.source == 'runs':
-        ease = tuning.tuning_ease(table.settings)
+        ease = tuning.tuning_ease(table.settings, tolerance)
         if ease.notna().any().any():
             files[f'{name}_tuning.csv'] = csv_text(ease)
     if table.source == 'paper' and name.startswith('table1_cifar100'):

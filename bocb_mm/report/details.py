@@ -115,13 +115,15 @@ def _run_view(run: Summary) -> dict:
     seconds, step, memory = (
         run[k] for k in ('seconds_per_iteration', 'optimizer_step_ms', 'peak_memory_mb')
     )
+    by_iteration = run['max_epochs'] is None and not run['epochs']
     facts = [
         ('Directory', run['path']),
         ('Status', run['status']),
         ('Message', run['message']),
         ('Seed', run['seed']),
         ('Best / last', f'{_raw(run["best"])} / {_raw(run["last"])} ({run["metric"]})'),
-        ('Epochs', f'{run["epochs"]} of {run["max_epochs"] or "?"}'),
+        ('Epochs', '' if by_iteration else f'{run["epochs"]} of {run["max_epochs"] or "?"}'),
+        ('Iterations', run['iterations'] or ''),
         ('Batch size', run['batch_size']),
         ('Optimizer settings', settings),
         ('Network', ', '.join(f'{k}={v}' for k, v in run['architecture'].items())),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 from bocb_mm.report import names, paper
 from bocb_mm.report.model import ResultTable
@@ -35,7 +36,9 @@ def split(tables: Iterable[ResultTable]) -> list[ResultTable]:
 def _of(rows: list, table: ResultTable, others: str) -> ResultTable:
     """The table with some of its rows, and the columns that they have results in."""
     values = table.values.loc[rows].dropna(axis=1, how='all')
-    kept = {'values': values}
+    kept: dict[str, Any] = {'values': values, 'errors': table.errors & set(values.columns)}
+    for part in ('tasks', 'metrics'):
+        kept[part] = {c: v for c, v in getattr(table, part).items() if c in values.columns}
     for part in ('cells', 'settings'):
         frame = getattr(table, part)
         kept[part] = frame[frame['optimizer'].isin(rows)] if len(frame) else frame

@@ -48,7 +48,8 @@ def page(report: Report, drawn: list[tuple[Figure, bytes]], problems: list[str])
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters['short'] = _shortened
     views = [
-        _table_view(report, t, [d for d in drawn if d[0].table == t.name]) for t in report.tables
+        _table_view(report, i, t, [d for d in drawn if d[0].table == t.name])
+        for i, t in enumerate(report.tables)
     ]
     data = {'tables': [{'cells': details.of_table(report, t)} for t in report.tables]}
     return environment.from_string(text['report.html.j2']).render(
@@ -103,7 +104,9 @@ def _shortened(lines: list[str], keep: int) -> list[str]:
     return lines if len(lines) <= keep else [*lines[:keep], f'... and {len(lines) - keep} more']
 
 
-def _table_view(report: Report, table: ResultTable, drawn: list[tuple[Figure, bytes]]) -> dict:
+def _table_view(
+    report: Report, index: int, table: ResultTable, drawn: list[tuple[Figure, bytes]]
+) -> dict:
     values, shown, digits = table.values, table.shown(table.values), table.digits
     cells = {(c.optimizer, c.column): c for c in table.cells.itertuples()}
     rows = []
@@ -137,7 +140,8 @@ def _table_view(report: Report, table: ResultTable, drawn: list[tuple[Figure, by
     if table.source == 'paper' and table.name.startswith('table1_cifar100'):
         notes = summary.printed_notes(paper.printed_against_table(stats.stability(values)))
     return {
-        'id': re.sub(r'[^0-9A-Za-z_-]', '-', table.name),
+        # No id of the page's own parts, and each but once, whatever a file is called.
+        'id': f'table-{index}-{re.sub(r"[^0-9A-Za-z_-]", "-", table.name)}',
         'short': names.short_title(table.name),
         'title': table.title,
         'legend': tables.legend(table),

@@ -66,7 +66,7 @@ def read_last(path: str) -> pd.DataFrame:
         ValueError: Not a table, or a column is missing.
     """
     wanted = ['layer', 'alpha', 'eligible', *METRICS]
-    frame = pd.read_csv(path)
+    frame = pd.read_csv(path, dtype={'layer': str})  # of nn.Sequential they are numbers
     missing = [c for c in wanted if c not in frame.columns]
     if missing:
         raise ValueError(f'no column {", ".join(missing)}')

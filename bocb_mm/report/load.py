@@ -80,14 +80,14 @@ def _why_not(run: Summary) -> str:
 
 
 def _factors(runs: list[Summary], places: list[tuple[str, str]], value: str) -> list[float]:
-    """What turns each run's value into the one shown; those of a column have one unit."""
+    """What turns each run's value into the one shown; those of a table's metric have one unit."""
     groups: dict[tuple, list[float]] = {}
-    keys = [(*place, run['metric'], run['evaluator']) for place, run in zip(places, runs)]
+    keys = [(place[0], run['metric'], run['evaluator']) for place, run in zip(places, runs)]
     for key, run in zip(keys, runs):
         values = groups.setdefault(key, [])
         if run[value] is not None:
             values.append(run[value])
-    factor = {key: scales.factor(key[2], values, key[3]) for key, values in groups.items()}
+    factor = {key: scales.factor(key[1], values, key[2]) for key, values in groups.items()}
     return [factor[key] * (1 if run['larger_is_better'] else -1) for key, run in zip(keys, runs)]
 
 
@@ -132,7 +132,7 @@ def tables_from_runs(
         tables.append(
             ResultTable(
                 name=str(name),
-                title=paper.TITLES.get(str(name), _title(str(name))),
+                title=paper.title(str(name), metrics.values()) or _title(str(name)),
                 source='runs',
                 values=values,
                 gamma=gamma or (recorded.min() if len(recorded) else default_gamma(str(name))),
@@ -234,12 +234,14 @@ def from_frame(
     errors = metric != '' and not scales.scale(metric).larger_is_better
     if errors:
         values = (-values).replace(math.inf, stats.DIVERGED)
-    listed = (
-        values.reset_index()
-        .melt('optimizer', var_name='column')
-        .dropna(subset=['value'])
-        .reset_index(drop=True)
-    )
+    # Names of columns and of the index may be anything, 'value' and 'optimizer' too.
+    triples = [
+        (optimizer, column, values.iat[i, k])
+        for k, column in enumerate(values.columns)
+        for i, optimizer in enumerate(values.index)
+        if not math.isnan(values.iat[i, k])
+    ]
+    listed = pd.DataFrame(triples, columns=['optimizer', 'column', 'value'])
     listed = listed.assign(
         sd=math.nan,
         n=np.isfinite(listed['value']).astype(int),
@@ -254,7 +256,7 @@ def from_frame(
     task = name if source == 'csv' else 'classification'
     return ResultTable(
         name=name,
-        title=paper.TITLES.get(name, name),
+        title=paper.title(name, [metric]) or name,
         source=source,
         values=values,
         gamma=gamma or paper.GAMMAS.get(name) or default_gamma(name),
@@ -272,10 +274,11 @@ def paper_tables(gamma: float | None = None) -> list[ResultTable]:
 
 def add_reference(table: ResultTable) -> None:
     """Put the paper's values beside the table's own, where the paper has them."""
-    found = table.values.copy()
+    found, name = table.values.copy(), table.extends or table.name
     for column in found.columns:
+        comparable = paper.shows(name, table.metrics.get(column, ''))
         for optimizer in found.index:
-            known = paper.value(table.extends or table.name, column, optimizer)
+            known = paper.value(name, column, optimizer) if comparable else None
             found.at[optimizer, column] = math.nan if known is None else known
     table.reference = found if found.notna().any().any() else None
 

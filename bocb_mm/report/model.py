@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -129,8 +130,14 @@ class ResultTable:
 
     @functools.cached_property
     def digits(self) -> int:
-        """Decimals of a result: 1 where every one has one (COCO's AP in points), else 2."""
+        """Decimals of a result: 1 where every one has one (COCO's AP in points), else 2.
+
+        Three digits of the largest one where all are below 1: losses, distances in metres.
+        """
         values = stats.finite(self.values).stack().dropna()
+        largest = values.abs().max() if len(values) else 0.0
+        if 0 < largest < 1:
+            return 2 - math.floor(math.log10(largest))
         return 1 if len(values) and (values * 10 - (values * 10).round()).abs().max() < 1e-6 else 2
 
     @property

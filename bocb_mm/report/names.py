@@ -117,13 +117,13 @@ def with_detail(head: str, detail: str) -> str:
 
 
 def slug(text: str) -> str:
-    """``text`` as a part of a file name.
+    """``text`` as a part of a file name; letters of any script stay.
 
     Example:
         >>> slug('my data/train set')
         'my-data-train-set'
     """
-    return re.sub(r'[^0-9A-Za-z_.-]+', '-', text).strip('.-')
+    return re.sub(r'[^\w.-]+', '-', text).strip('.-')
 
 
 @_remembered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from importlib import resources
 
 import pandas as pd
@@ -15,6 +16,8 @@ TITLES = {
     'table2_imagenet': 'Top-1 accuracy (%) on ImageNet-1K',
     'table3_coco': 'Pose AP and detection mAP (points) on COCO',
 }
+# Last part of the names under which the toolboxes log what the tables show; '' where nothing says.
+_HEADLINES = {'table3_coco': ('', 'bbox_mAP', 'AP')}
 # Eq. 1 is applied with 1 to ImageNet-1K and with 3 elsewhere (A.1, A.2).
 GAMMAS = {'table2_imagenet': 1.0}
 ASPECTS = {
@@ -36,6 +39,33 @@ def read(name: str) -> pd.DataFrame:
     """
     with (resources.files(__package__) / 'paper' / f'{name}.csv').open(encoding='utf-8') as file:
         return pd.read_csv(file, index_col=0)
+
+
+def shows(table: str, metric: str) -> bool:
+    """Whether a metric is what one of the paper's tables shows.
+
+    Example:
+        >>> shows('table3_coco', 'coco/bbox_mAP'), shows('table1_cifar100', 'accuracy/top5')
+        (True, False)
+    """
+    return metric.rpartition('/')[2] in _HEADLINES.get(table, ('', 'top1'))
+
+
+def title(table: str, metrics: Iterable[str]) -> str | None:
+    """The title of one of the paper's tables, with what it shows in place of the paper's metric.
+
+    Args:
+        table: Its name; ``None`` is returned for any other.
+        metrics: Of its columns.
+
+    Example:
+        >>> title('table1_cifar100', ['accuracy/top5'])
+        'accuracy/top5 on CIFAR-100'
+    """
+    others = sorted({metric for metric in metrics if not shows(table, metric)})
+    if not others or table not in TITLES:
+        return TITLES.get(table)
+    return f'{", ".join(others)} on {names.short_title(table)}'
 
 
 def rankings() -> pd.DataFrame:

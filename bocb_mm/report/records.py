@@ -116,22 +116,21 @@ def is_number(value: Any) -> bool:
     return isinstance(value, float) or abs(value) < 1e300
 
 
-def curves(run: Summary) -> dict[str, list]:
-    """``curve`` (epoch, metric) and ``losses`` (iteration, loss) of a run, thinned.
+def curves(run: Summary) -> dict[str, Any]:
+    """``curve`` (epoch or iteration, metric), ``over`` which, and ``losses`` (iteration, loss).
 
     Read when they are shown: of a whole search that is the best setting of each pair only. A record
     that has become unreadable since has none.
     """
     record = RunRecord.find(run['path'])
     if record is None:
-        return {'curve': [], 'losses': []}
-    curve = [
-        [e.get('epoch', i), e.get(run['metric'])]
-        for i, e in enumerate(record.evaluations)
-        if isinstance(e, dict)
-    ]
+        return {'curve': [], 'losses': [], 'over': ''}
+    entries = [e for e in record.evaluations if isinstance(e, dict)]
+    over = 'epoch' if any(e.get('epoch') for e in entries) else 'iteration'
+    curve = [[e.get(over, i), e.get(run['metric'])] for i, e in enumerate(entries)]
     losses = [p for p in record.losses if isinstance(p, list) and len(p) == 2]
-    return {'curve': thinned(_numbers(curve)), 'losses': thinned(_numbers(losses))}
+    shown = {'curve': thinned(_numbers(curve)), 'losses': thinned(_numbers(losses))}
+    return {**shown, 'over': f'{over}s'}
 
 
 def _numbers(pairs: list) -> list:

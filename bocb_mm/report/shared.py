@@ -86,9 +86,9 @@ SELECTED_ON = {
 def is_shared(path: str | os.PathLike[str]) -> bool:
     """Whether a file is one of shared results: its first line says so."""
     try:
-        with Path(path).open(encoding='utf-8') as file:
-            return file.readline().startswith('format,task,')
-    except (OSError, UnicodeDecodeError):
+        with Path(path).open(encoding='utf-8-sig', newline='') as file:  # as Excel saves it
+            return next(csv.reader(file), [])[:2] == list(COLUMNS[:2])
+    except (OSError, UnicodeDecodeError, csv.Error):
         return False
 
 
@@ -109,7 +109,7 @@ def rows(path: Path) -> list[dict[str, str]]:
             number of cells.
     """
     try:
-        with path.open(encoding='utf-8', newline='') as file:
+        with path.open(encoding='utf-8-sig', newline='') as file:
             lines = [line for line in csv.reader(file) if line]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f'{path}: is no CSV file in UTF-8 ({error})') from None
@@ -138,7 +138,10 @@ def read(paths: Sequence[Path]) -> list[Summary]:
     for path in paths:
         for number, row in enumerate(rows(path), 2):
             place = f'{path}:{number}'
-            for seed, value in zip(row['seeds'].split(), row['values'].split()):
+            seeds, results = row['seeds'].split(), row['values'].split()
+            if len(seeds) != len(results):
+                raise UserError(f'{place}: {len(seeds)} seeds and {len(results)} values')
+            for seed, value in zip(seeds, results):
                 values = known.setdefault((*setting(row), seed), set())
                 if value not in values:
                     run = _summary(row, None if values else seed, value, place)

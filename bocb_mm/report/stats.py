@@ -324,7 +324,7 @@ def rank_optimizers(
 
     Args:
         aspects: Index optimizers, columns ``performance, hyperparameter, bocb, computation``. A
-            column that is NaN throughout is left out; then the other weights count for it.
+            column that is NaN throughout, or of weight 0, is left out; the others count then.
         weights: Other weights, by column.
 
     Returns:
@@ -347,7 +347,7 @@ def rank_optimizers(
     if min(weights.values()) < 0 or sum(weights.values()) <= 0:
         raise UserError(f'weights {list(weights.values())}: numbers >= 0, not all 0, are expected')
     ranks = aspects[list(WEIGHTS)].astype(float)
-    known = [a for a in WEIGHTS if ranks[a].notna().any()]
+    known = [a for a in WEIGHTS if weights[a] and ranks[a].notna().any()]
     score = sum((weights[a] * ranks[a] for a in known), pd.Series(0.0, index=ranks.index))
     if not known:
         score[:] = np.nan

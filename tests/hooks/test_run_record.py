@@ -110,6 +110,13 @@ def test_a_completed_run_is_on_record(tmp_path):
     assert found['versions']['torch'] == importlib.metadata.version('torch')
 
 
+def test_a_run_by_iterations_has_no_epochs(tmp_path):
+    loop = {'by_epoch': False, 'max_iters': 3, 'val_interval': 1}  # mmengine: one epoch, of none
+    run(tmp_path, train_cfg=loop).train()
+    found = record(tmp_path)
+    assert (found['max_epochs'], found['epochs'], found['iterations']) == (None, 0, 3)
+
+
 def test_the_record_is_there_while_the_run_goes_on(tmp_path):
     runner = run(tmp_path, fail_at=4)
     with pytest.raises(ValueError):

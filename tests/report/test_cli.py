@@ -81,6 +81,24 @@ def test_diverged_is_written_not_dropped(tmp_path):
     assert 'diverged' in (tmp_path / 'o' / 'table1_cifar100.csv').read_text()
 
 
+def test_the_tolerance_is_that_of_the_table_too(tmp_path):
+    for lr, best in ((1e-4, 80.0), (1e-3, 76.0), (1e-2, 70.0), (1e-1, 60.0)):
+        save(tmp_path / 'runs', make_record('SGD', lr=lr, best=best))
+    arguments = [str(tmp_path / 'runs'), '--out', str(tmp_path / 'o'), '--no-figures', '--quiet']
+    assert main([*arguments, '--tolerance', '10']) == 0
+    ease = pd.read_csv(tmp_path / 'o' / 'table1_cifar100_tuning.csv', index_col=0)
+    assert ease.loc['SGD', 'R-50'] == 0.5  # 80 and 76
+
+
+def test_layers_whose_names_are_numbers(tmp_path):
+    for optimizer in ('SGD', 'AdamW'):
+        place = save(tmp_path / 'runs', make_record(optimizer))
+        rows = [f'{i},conv,64x64,4096,2.{i},5,8,0.9,True,4,400' for i in range(3)]
+        head = 'layer,kind,shape,n_params,alpha,entropy,l2_norm,pca_energy,eligible,epoch,iteration'
+        (place / 'layer_metrics.csv').write_text('\n'.join([head, *rows]))
+    assert main([str(tmp_path / 'runs'), '--out', str(tmp_path / 'o'), '--quiet']) == 0
+
+
 def test_every_run_diverged(tmp_path):
     for optimizer in ('SGD', 'LION'):
         for backbone in ('R-50', 'CNX-T', 'DeiT-S'):

@@ -57,6 +57,16 @@ def results(tmp_path, optimizers, dataset='cifar100'):
     return build.gather(Options(paths=(str(tmp_path),), figures=False, progress=False))
 
 
+def test_an_error_of_a_network_that_only_the_others_were_run_on(tmp_path):
+    for optimizer, backbone in (('SGD', 'R-50'), ('Adam', 'R-50'), ('timm.muon', 'Swin-T')):
+        record = make_record(optimizer, backbone, best=None)
+        record.metric = 'val/loss'
+        record.add_evaluation(4, 400, {'val/loss': 0.5})
+        save(tmp_path / 'runs', record)
+    assert main([str(tmp_path / 'runs'), '--paper', '--out', str(tmp_path / 'o'), '--quiet']) == 0
+    assert (tmp_path / 'o' / 'table1_cifar100.csv').read_text().startswith('optimizer,R-50\n')
+
+
 def test_thresholds_and_ranks_of_the_papers_table_do_not_see_the_others(tmp_path):
     own = results(tmp_path / 'a', ['SGD', 'AdamW', 'LAMB'])
     both = results(tmp_path / 'b', ['SGD', 'AdamW', 'LAMB', 'Muon', 'SOAP'])

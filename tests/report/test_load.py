@@ -68,6 +68,59 @@ def test_a_repeated_seed_counts_once_the_newer(tmp_path):
     assert (cell.value, cell.n) == (70.0, 1) and 'superseded' in left_out[0]
 
 
+def test_another_metric_than_the_papers_is_not_compared_with_it(tmp_path):
+    record = make_record('SGD', 'R-50', best=94.0)
+    record.metric = 'accuracy/top5'
+    record.add_evaluation(4, 400, {'accuracy/top5': 94.0})
+    save(tmp_path, record)
+    table = tables_of(tmp_path)[0]['table1_cifar100']
+    load.add_reference(table)
+    assert table.reference is None and table.title == 'accuracy/top5 on CIFAR-100'
+    losses = load.from_frame('table1_cifar100', paper.read('table1_cifar100'), 'csv', metric='loss')
+    load.add_reference(losses)
+    assert losses.reference is None and losses.title == 'loss on CIFAR-100'
+
+
+def test_a_metric_of_unknown_unit_has_one_unit_in_a_table(tmp_path):
+    for backbone, values in (('R-50', (0.95, 0.90)), ('CNX-T', (1.05, 0.93))):
+        for optimizer, value in zip(('SGD', 'AdamW'), values):
+            record = make_record(optimizer, backbone, best=None)
+            record.metric = 'my/score'
+            record.add_evaluation(4, 400, {'my/score': value})
+            save(tmp_path, record)
+    table = tables_of(tmp_path)[0]['table1_cifar100']
+    assert table.values.loc['SGD'].to_dict() == {'R-50': 0.95, 'CNX-T': 1.05}
+
+
+def test_runs_by_iterations_of_two_lengths_are_told_apart(tmp_path):
+    for optimizer, iterations in (('SGD', 1000), ('AdamW', 90_000)):
+        record = make_record(optimizer, best=None, task='segmentation', dataset='ade')
+        record.max_epochs, record.epochs, record.iterations = None, 0, iterations
+        record.add_evaluation(0, iterations // 2, {'mIoU': 30.0})
+        record.add_evaluation(0, iterations, {'mIoU': 40.0})
+        place = save(tmp_path, record)
+    (table,) = tables_of(tmp_path)[0].values()
+    assert any('1000 and 90000 iterations' in note for note in table.notes)
+    (run,) = records.read_runs([place], progress=False).runs
+    curves = records.curves(run)
+    assert curves['over'] == 'iterations' and [x for x, _ in curves['curve']] == [45_000, 90_000]
+
+
+def test_data_with_names_of_any_script_do_not_share_a_table(tmp_path):
+    for dataset in ('\u6570\u636e\u7532', '\u6570\u636e\u4e59'):
+        save(tmp_path, make_record('SGD', best=70.0, dataset=dataset))
+    assert len(tables_of(tmp_path)[0]) == 2
+
+
+def test_columns_may_have_any_name(tmp_path):
+    path = tmp_path / 't.csv'
+    path.write_text('name,value,optimizer\nSGD,75.1,70\nAdamW,,71\n')
+    table = load.table_from_csv(path)
+    pairs = [(c.optimizer, c.column, c.value) for c in table.cells.itertuples()]
+    expected = [('SGD', 'value', 75.1), ('SGD', 'optimizer', 70), ('AdamW', 'optimizer', 71)]
+    assert pairs == expected
+
+
 def test_coco_is_in_points_and_heads_are_the_papers(tmp_path):
     detection = {'task': 'detection', 'dataset': 'coco', 'pretraining': 'rsb-a3'}
     save(tmp_path, make_record('SGD', 'ResNet-50', best=0.287, **detection))
@@ -127,10 +180,11 @@ def test_curves_are_read_when_they_are_shown(tmp_path):
     place = save(tmp_path, make_record('SGD', best=70.0, epochs=200))
     run = records.read_runs([place], progress=False).runs[0]
     curves = records.curves(run)
-    assert [len(c) for c in curves.values()] == [records.CURVE_POINTS] * 2
+    assert [len(curves[c]) for c in ('curve', 'losses')] == [records.CURVE_POINTS] * 2
+    assert curves['over'] == 'epochs'
     assert curves['curve'][0][0] == 1 and curves['curve'][-1] == [200, pytest.approx(70.0)]
     (place / 'run.json').write_text('gone')
-    assert records.curves(run) == {'curve': [], 'losses': []}
+    assert records.curves(run) == {'curve': [], 'losses': [], 'over': ''}
 
 
 def test_paper_cells_are_found_in_any_spelling():

@@ -145,6 +145,22 @@ def test_what_a_user_names_stays_text(browser, tmp_path):
     assert os.listdir(tmp_path / 'o' / 'figures')
 
 
+def test_a_table_may_be_called_like_a_part_of_the_page(browser, tmp_path):
+    files = [tmp_path / f'{name}.csv' for name in ('data', 'detail', 'main', 'a b', 'a-b')]
+    for file in files:
+        file.write_text('optimizer,R-50\nSGD,75\nAdamW,76\n')
+    out = tmp_path / 'o'
+    assert main([*map(str, files), '--out', str(out), '--no-figures', '--quiet']) == 0
+    browser.get((out / 'report.html').as_uri())
+    ids = browser.execute_script('return [...document.querySelectorAll("[id]")].map(e => e.id)')
+    assert len(ids) == len(set(ids))
+    browser.find_elements('css selector', 'th button[data-sort="0"]')[0].click()
+    names = browser.execute_script(
+        'return [...document.querySelector("tbody").rows].map(r => r.dataset.name)'
+    )
+    assert names == ['AdamW', 'SGD'] and browser.get_log('browser') == []
+
+
 def test_the_head_that_stays_lets_nothing_through(page):
     color = page.execute_script(
         'return getComputedStyle(document.querySelector("nav")).backgroundColor'

@@ -5,6 +5,7 @@ import csv
 import pandas as pd
 import pytest
 
+from bocb_mm.errors import UserError
 from bocb_mm.report import shared
 from bocb_mm.report.cli import main
 from bocb_mm.report.shared_check import main as check
@@ -80,6 +81,25 @@ def test_runs_and_their_own_export_are_not_counted_twice(runs, exported, tmp_pat
     )
     assert main([str(runs), '--out', str(tmp_path / 'runs'), '--quiet', '--no-figures']) == 0
     assert set(cells(tmp_path / 'both')[1]['n']) == set(cells(tmp_path / 'runs')[1]['n'])
+
+
+@pytest.mark.parametrize('quoted', [False, True])
+def test_a_file_that_a_spreadsheet_has_saved_is_read(exported, tmp_path, quoted):
+    text = exported.read_text()
+    if quoted:
+        head, rest = text.split('\n', 1)
+        text = ','.join(f'"{name}"' for name in head.split(',')) + '\r\n' + rest
+    place = tmp_path / 'in' / 'saved.csv'
+    place.parent.mkdir()
+    place.write_text(text, encoding='utf-8-sig')
+    assert shared.files_in([place.parent]) == [place]
+    assert len(shared.read([place])) == len(shared.read([exported]))
+
+
+def test_more_seeds_than_values_are_refused(exported, tmp_path):
+    odd = change(exported, tmp_path / 'odd.csv', first('seeds', '0 1 2'))
+    with pytest.raises(UserError, match=r'odd.csv:2: 3 seeds and \d values'):
+        shared.read([odd])
 
 
 def test_a_rerun_that_contradicts_counts_beside_the_first(exported, tmp_path):

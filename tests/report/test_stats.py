@@ -226,6 +226,20 @@ def test_overall_leaves_out_an_aspect_nobody_has():
     assert stats.rank_optimizers(aspects, heavy)['overall'].tolist() == [2, 1]
 
 
+def test_an_aspect_of_weight_0_may_be_unknown():
+    aspects = pd.DataFrame(
+        {
+            'performance': [2, 1],
+            'hyperparameter': [1, NAN],
+            'bocb': [1, 0],
+            'computation': [1, NAN],
+        },
+        index=['SGD', 'Adam'],
+    )
+    only = {**dict.fromkeys(stats.WEIGHTS, 0), 'performance': 1}
+    assert stats.rank_optimizers(aspects, only)['overall'].tolist() == [2, 1]
+
+
 @pytest.mark.parametrize(
     'weights',
     [{'performance': 1}, {**stats.WEIGHTS, 'bocb': -1}, dict.fromkeys(stats.WEIGHTS, 0)],

@@ -109,3 +109,5 @@ def test_latex_colours_the_top_four_and_the_failed():
 
 def test_decimals():
     assert [t.digits for t in load.paper_tables()] == [2, 2, 1]
+    losses = pd.DataFrame({'a': [0.0012, 0.0099]}, index=['SGD', 'AdamW'])
+    assert load.from_frame('t', losses, 'csv', metric='loss').digits == 5  # 0.00120

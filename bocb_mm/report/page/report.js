@@ -122,7 +122,7 @@ function open(section, cell) {
   const runs = detail.runs || [];
   if (runs.some((r) => r.curve.length > 1 || r.losses.length > 1)) {
     parts.push(make('h3', {}, 'Curves'), make('div', { class: 'curves' },
-      chart(`${runs[0].metric || 'metric'} over epochs`, runs.map((r) => r.curve)),
+      chart(`${runs[0].metric || 'metric'} over ${runs[0].over || 'epochs'}`, runs.map((r) => r.curve)),
       chart('loss over iterations', runs.map((r) => r.losses))));
   }
   runs.forEach((run, i) => parts.push(make('h3', {}, runs.length > 1 ? `Run ${i + 1}` : 'Run'), list(run.facts)));
