@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from bocb_mm.errors import UserError
 from bocb_mm.metrics import layer_metrics
 from bocb_mm.metrics.watch import FILE_NAME, append_rows, keep_rows_until, scalars_of
+from bocb_mm.optim_wrappers.schedule_free import show_average
 from bocb_mm.registry import HOOKS
 from bocb_mm.runs.warn import warn
 
@@ -104,6 +105,7 @@ class LayerMetricsHook(Hook):
         if not is_main_process() or iteration in self._done:
             return
         try:
+            show_average(runner.optim_wrapper)
             frame = layer_metrics(runner.model, **self._settings)
             if frame.empty:
                 raise UserError(f'no layer matches {self._settings["layers"]!r}')

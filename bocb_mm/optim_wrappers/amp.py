@@ -76,6 +76,12 @@ class AmpOptimWrapper(MMAmpOptimWrapper):
         self.loss_scaler.step(self.optimizer, **kwargs)
         self.loss_scaler.update(self._scale_update_param if self.loss_scaler.is_enabled() else None)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take a state over; that of a bf16 training has no loss scale, which starts anew then."""
+        if not state_dict.get('loss_scaler'):
+            state_dict = {k: v for k, v in state_dict.items() if k != 'loss_scaler'}
+        super().load_state_dict(state_dict)
+
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast for the forward; under accumulation without gradient synchronisation."""

@@ -122,7 +122,8 @@ def _rule(module: nn.Module, names: Iterable[str]) -> Depths | None:
     """The depth rule for the parameters ``names`` of ``module``, if it is a known network."""
     names = list(names)
     kind = type(module).__name__.lower()
-    if 'convnext' in kind and any(n.startswith('stages.3.') for n in names):
+    stages = {m[1] for n in names if (m := _CONVNEXT_BLOCK.match(n))}
+    if 'convnext' in kind and stages == {'0', '1', '2', '3'}:
         return _convnext(names)
     blocks = [_swin_block(n) for n in names]
     if 'swin' in kind and any(b is not None for b in blocks):
@@ -167,8 +168,11 @@ def _swin(blocks: list[tuple[int, int]]) -> Depths:
     return depth, sum(sizes) + 1
 
 
+_CONVNEXT_BLOCK = re.compile(r'stages\.(\d+)\.(?:blocks\.)?(\d+)\.')
+
+
 def _convnext(names: list[str]) -> Depths:
-    block = re.compile(r'stages\.(\d)\.(?:blocks\.)?(\d+)\.')
+    block = _CONVNEXT_BLOCK
     down = re.compile(r'(?:stages\.(\d)\.downsample|downsample_layers\.(\d))\.')
     last = max(int(m[2]) for n in names if (m := block.match(n)) and m[1] == '2')
     deepest = 12 if last + 1 > 9 else 6

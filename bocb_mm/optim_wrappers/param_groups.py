@@ -252,6 +252,9 @@ def param_groups(
         settings = {
             'lr_mult': parsed.lr_mult(p) * custom.pop('lr_mult', 1.0) * scale,
             'decay_mult': custom.pop('decay_mult', parsed.decay_mult(p)),
+            # A rate or decay that is given itself is meant as it stands.
+            **({'lr_mult': 1.0} if 'lr' in custom else {}),
+            **({'decay_mult': 1.0} if 'weight_decay' in custom else {}),
             **({'adapt': p.role not in parsed.no_adapt} if adapt else {}),
             **_half(p, custom.pop('matrix', p.is_matrix), auxiliary, parsed.fused),
             **custom,

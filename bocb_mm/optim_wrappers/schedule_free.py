@@ -95,6 +95,17 @@ class ScheduleFreeSwitch:
         return None
 
 
+def show_average(optim_wrapper: Any) -> None:
+    """Put the average that is validated into the model, where a switch is; nothing otherwise.
+
+    The next training forward puts the training's point back.
+    """
+    optimizer = getattr(optim_wrapper, 'optimizer', None)
+    switch = getattr(optimizer, '_bocb_schedule_free_switch', None)
+    if switch is not None:
+        switch.eval()
+
+
 def _smallest(optimizer: Any) -> torch.Tensor:
     """The smallest parameter: what tells whether the weights are still the optimizer's own."""
     parameters = [p for g in optimizer.param_groups for p in g['params'] if p.numel() > 0]

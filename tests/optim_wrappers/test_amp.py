@@ -115,6 +115,15 @@ def test_state_round_trip():
     assert second.loss_scaler.get_scale() == 512.0
 
 
+def test_a_training_in_bf16_goes_on_in_fp16():
+    begun = AmpOptimWrapper(dtype='bfloat16', optimizer=Spy(ToyNet().parameters(), lr=0.1))
+    goes_on = AmpOptimWrapper(dtype='float16', optimizer=Spy(ToyNet().parameters(), lr=0.3))
+    goes_on.load_state_dict(begun.state_dict())
+    assert goes_on.loss_scaler.get_scale() == 2.0**16
+    assert goes_on.optimizer.param_groups[0]['lr'] == 0.1
+    begun.load_state_dict(goes_on.state_dict())
+
+
 @pytest.mark.parametrize(
     'bad', [{'dtype': 'float8'}, {'dtype': 16}, {'loss_scale': 'big'}], ids=str
 )

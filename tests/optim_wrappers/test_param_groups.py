@@ -254,6 +254,18 @@ def test_refused(case):
     assert '\n' not in str(caught.value)
 
 
+def test_a_rate_and_decay_that_are_given_are_meant_as_they_stand():
+    model = nn.Sequential()
+    model.add_module('backbone', nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))
+    model.add_module('head', nn.Linear(8, 2))
+    keys = {'backbone.1': dict(weight_decay=0.5), 'head': dict(lr=0.9)}
+    groups = param_groups(model, 0.1, 0.05, custom_keys=keys, head_lr_mult=10.0)
+    of = {id(p): g for g in groups for p in g['params']}
+    assert of[id(model.backbone[1].weight)]['weight_decay'] == 0.5
+    assert of[id(model.head.weight)]['lr'] == 0.9
+    assert (of[id(model.head.bias)]['lr'], of[id(model.head.bias)]['weight_decay']) == (0.9, 0.0)
+
+
 def test_a_multiplier_needs_its_base():
     with pytest.raises(UserError, match='a multiplier of lr needs lr itself'):
         param_groups(nn.Linear(2, 2), bias_lr_mult=2.0)
@@ -353,6 +365,18 @@ def test_depths_of_other_networks_grow_as_a_forward_goes(name):
     assert set(depths.values()) == set(range(top + 1)) and top >= 6
     found = [depths[n] for n in executed(model, torch.zeros(1, 3, 64, 64))]
     assert found[0] == 0 and found[-1] == top and found == sorted(found)
+
+
+@pytest.mark.parametrize(('stages', 'inner'), [(4, 'layers'), (5, 'blocks'), (2, 'blocks')])
+def test_a_convnext_of_other_names_is_divided_like_any_network(stages, inner):
+    class ConvNextEncoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            pairs = [nn.ModuleList([nn.Conv2d(4, 4, 1) for _ in 'ab']) for _ in range(stages)]
+            self.stages = nn.ModuleList([nn.ModuleDict({inner: pair}) for pair in pairs])
+
+    depths, top = layer_depths(ConvNextEncoder())
+    assert top >= stages and len(set(depths.values())) >= stages
 
 
 def test_layer_decay_multiplies_the_rate():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pandas as pd
 import pytest
 import torch
 
@@ -145,16 +146,21 @@ def test_in_a_runner(constructor, ema, tmp_path):
     hooks = [] if constructor and not ema else [{'type': 'bocb_mm.ScheduleFreeHook'}]
     if ema:
         hooks.append({'type': 'EMAHook', 'begin_iter': 0, 'momentum': 0.1})
+    needed, hooks = len(hooks), [*hooks, {'type': 'bocb_mm.LayerMetricsHook'}]
     runner = tiny_training.runner(tmp_path, optim_wrapper=optim_wrapper, custom_hooks=hooks)
     runner.train()
     switch = runner.optim_wrapper.optimizer._bocb_schedule_free_switch
     assert switch.training is False  # the last thing was a validation or a checkpoint
-    assert any(isinstance(h, ScheduleFreeHook) for h in runner.hooks) == bool(hooks)
+    assert any(isinstance(h, ScheduleFreeHook) for h in runner.hooks) == bool(needed)
     saved = torch.load(tmp_path / 'epoch_3.pth', weights_only=False)
     assert not saved['optimizer']['param_groups'][0]['train_mode']
     if not ema:
         for key, value in runner.model.state_dict().items():
             assert torch.equal(saved['state_dict'][key], value), key
+        rows = pd.read_csv(tmp_path / 'layer_metrics.csv').drop_duplicates('layer', keep='last')
+        for row in rows.itertuples():  # of the average too, as what is validated and saved
+            weight = saved['state_dict'][f'{row.layer}.weight']
+            assert row.l2_norm == pytest.approx(float(weight.norm()), rel=1e-6), row.layer
 
 
 def test_the_hook_refuses_another_optimizer(tmp_path):
