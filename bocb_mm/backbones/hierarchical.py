@@ -185,8 +185,9 @@ def batch_statistics_kept(module: nn.Module) -> Iterator[None]:
     # A momentum of 0, not `track_running_stats = False`: autograd would then save fewer tensors
     # than in the first run, which checkpoint refuses.
     kept = [(m.momentum, m.num_batches_tracked) for m in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    for norm, (_, count) in zip(norms, kept):
+        # A counter that does not count: SyncBatchNorm asks for one.
+        norm.momentum, norm.num_batches_tracked = 0.0, None if count is None else count.clone()
     try:
         yield
     finally:

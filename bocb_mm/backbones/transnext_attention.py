@@ -179,6 +179,8 @@ class _CosineAttention(PositionBias):
         return iter(tokens.view(shape).permute(2, 0, 3, 4, 1).contiguous())
 
     def _scaled(self, unit_query: Tensor, log_keys: Tensor | float) -> Tensor:
+        if isinstance(log_keys, Tensor):  # a wider table would widen all that follows
+            log_keys = log_keys.to(self.temperature.dtype)
         query = unit_query + self.query_embedding.transpose(1, 2)
         return query * (F.softplus(self.temperature) * log_keys)
 
@@ -247,7 +249,8 @@ class AggregatedAttention(_CosineAttention):
         """Logits of the nine neighbours, ``(N, heads, 9, L)``; -inf outside the map."""
         query = query.unflatten(-1, grid.size)
         logits = torch.stack([(query * k).sum(2) for k in self._neighbours(key, grid)], 2)
-        bias = self.relative_pos_bias_local[..., None, None] + grid.outside
+        own = self.relative_pos_bias_local
+        bias = own[..., None, None] + grid.outside.to(own.dtype)
         return (logits + bias).flatten(3)
 
     def _local_values(self, weights: Tensor, value: Tensor, grid: Grid) -> Tensor:

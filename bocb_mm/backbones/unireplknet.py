@@ -296,6 +296,7 @@ class GlobalResponseNorm(nn.Module):
         wide = t.to(torch.promote_types(t.dtype, torch.float32))
         norm = wide.square().sum((1, 2), keepdim=True).clamp_min(1e-24).sqrt()
         factor = self.gamma * (norm / (norm.mean(-1, keepdim=True) + 1e-6)) + 1
+        factor = factor.to(torch.promote_types(t.dtype, self.gamma.dtype))
         return factor * t if self.beta is None else torch.addcmul(self.beta, factor, t)
 
 

@@ -127,12 +127,34 @@ def _of_module(model: nn.Module) -> Iterator[Weight]:
     while isinstance(model, wrappers) or hasattr(model, '_orig_mod'):  # the mark of torch.compile
         model = model.module if isinstance(model, wrappers) else model._orig_mod
     modules = dict(model.named_modules())
+    computed: set[tuple[str, str]] = set()
     for name, tensor in model.named_parameters():
+        owner, _, leaf = name.rpartition('.')
+        above, parametrized, inside = f'.{owner}'.partition('.parametrizations.')
+        if parametrized:  # what the layer uses, not what it is made of; once
+            owner, leaf = above[1:], inside.partition('.')[0]
+            if (owner, leaf) in computed:
+                continue
+            computed.add((owner, leaf))
+            name, tensor = f'{owner}.{leaf}'.lstrip('.'), _parametrized(modules[owner], leaf)
         if _measurable(tensor):
-            owner, _, leaf = name.rpartition('.')
             kind = _kind_in_module(modules[owner], leaf, tensor)
             groups = modules[owner].groups if kind == 'transposed' else 1
             yield Weight(_layer(name), kind, tensor, int(groups))
+
+
+def _parametrized(module: nn.Module, name: str) -> torch.Tensor:
+    """The weight of ``torch.nn.utils.parametrizations``, without moving a power iteration."""
+    parts = list(module.parametrizations[name].modules())  # type: ignore[index,union-attr]
+    training = [part.training for part in parts]
+    try:
+        for part in parts:
+            part.training = False
+        with torch.no_grad():
+            return getattr(module, name)
+    finally:
+        for part, was in zip(parts, training):
+            part.training = was
 
 
 def _of_state_dict(tensors: Mapping[str, torch.Tensor]) -> Iterator[Weight]:

@@ -57,6 +57,7 @@ def probe(
     references = [*shipped_references(), *(probed.read(Path(r)) for r in options.references)]
     out = Path(options.out)
     target, engine = find_target(options), place(options)
+    _check_margin(options.margin, target.metric)
     at_a_time = len(engine.gpus) or engine.jobs
     protocol, seen = _protocol(options, target, out, engine, at_a_time, say)
     _check_lengths(target, protocol)
@@ -131,6 +132,22 @@ def _protocol(
             '(--seeds, --optimizers and further --lengths may grow)'
         )
     return wanted, before['look']
+
+
+_UNITS = {'pixels': 'pixels', 'number': ''}  # of metrics that are not shown in points
+
+
+def _check_margin(margin: float | None, metric: str) -> None:
+    """The paper's gamma is in points.
+
+    Raises:
+        UserError: There is no margin, and the metric is in a unit of its own.
+    """
+    if margin is None and scales.scale(metric).unit in _UNITS:
+        raise UserError(
+            f'--margin: {metric} is not in points, which the usual margin is; say what difference '
+            'of it matters to you'
+        )
 
 
 def _check_lengths(target: Target, protocol: Protocol) -> None:
@@ -333,6 +350,7 @@ def _result(
     subject = probed.Subject(
         target.backbone, target.task, target.dataset, metric, target.budget(protocol.lengths[0]),
         protocol.version, target.data, sign, floor,
+        _UNITS.get(scales.scale(metric, evaluator).unit, 'points'),
     )  # fmt: skip
     runs = [
         probed.Run(

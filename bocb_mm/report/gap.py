@@ -65,9 +65,16 @@ class Interval:
     high: float = math.nan
 
     def __str__(self) -> str:
-        if math.isnan(self.low):
-            return f'{self.estimate:+.1f} [unknown]'
-        return f'{self.estimate:+.1f} [{self.low:+.1f}, {self.high:+.1f}]'
+        return f'{self:.1f}'
+
+    def __format__(self, digits: str) -> str:
+        """With so many decimals: ``f'{interval:.3f}'``."""
+        if math.isnan(self.estimate):
+            return 'unknown'
+        ends = [f'{v:+{digits}}' for v in (self.low, self.high)]
+        return (
+            f'{self.estimate:+{digits}} [{", ".join(ends) if self.low == self.low else "unknown"}]'
+        )
 
     def to_json(self) -> list[float | None]:
         """The three numbers, None for NaN."""
@@ -229,9 +236,10 @@ def seeds_to_decide(
 ) -> int | None:
     """Seeds per setting with which a gap of this size and spread would most likely be decided.
 
-    The smallest n with ``(t_{(1 + level)/2} + t_{.8}) sqrt((s_a^2 + s_b^2)/n) <= ||d| - margin|``
+    The smallest n with ``(t_{(1 + level)/2} + t_p) sqrt((s_a^2 + s_b^2)/n) <= ||d| - margin|``
     (Chow, Shao and Wang, Sample Size Calculations in Clinical Research, 2008, section 3.2): then
-    the interval clears the margin in four of five repetitions, if the estimates are right.
+    the interval clears the margin in four of five repetitions, if the estimates are right. p is .8
+    beyond the margin, and .9 within, where both ends must clear it.
 
     Args:
         a: Results of fresh seeds of one setting.
@@ -253,6 +261,8 @@ def seeds_to_decide(
         return None
     from scipy.stats import t
 
+    within = abs(x.mean() - y.mean()) < margin
+    power = (1 + POWER) / 2 if within else POWER
     distance = abs(abs(x.mean() - y.mean()) - margin)
     variances = np.array([x.var(ddof=1), y.var(ddof=1)])
     total = variances.sum()
@@ -260,7 +270,7 @@ def seeds_to_decide(
         return None
     for n in range(2, MOST_SEEDS + 1):
         freedom = (n - 1) / ((variances / total) ** 2).sum()
-        factor = t.ppf((1 + level) / 2, freedom) + t.ppf(POWER, freedom)
+        factor = t.ppf((1 + level) / 2, freedom) + t.ppf(power, freedom)
         if factor * math.sqrt(total / n) <= distance:
             return n
     return None

@@ -16,7 +16,7 @@ import bocb_mm
 from bocb_mm.report import gap, html, layers, stats, style
 from bocb_mm.report.figures import Figure, render
 from bocb_mm.report.gap import Interval
-from bocb_mm.report.probe_words import FRESH, TUNING
+from bocb_mm.report.probe_words import FRESH, TUNING, amount, digits
 
 Result = Mapping[str, Any]
 
@@ -37,17 +37,20 @@ def page(result: Result) -> str:
     name = result['subject']['backbone']
     drawn = {f.name: html.figure_view(name, f, render(f)[0]) for f in figures(result)}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    unit = result['subject'].get('unit', 'points')
     return environment.from_string(template).render(
         css=Markup(css),
         subject=result['subject'],
         sentences=result['sentences'],
-        margin=f'{result["margin"]:g}',
+        margin=f'{result["margin"]:g} {unit}'.rstrip(),
+        unit=unit or "the metric's own unit",
         figures=drawn,
         facts=_facts(result),
         optimizers=[_optimizer(result, row) for row in result['optimizers']],
-        lengths=[_length(row) for row in result['lengths']],
+        lengths=[_length(result, row) for row in result['lengths']],
         references=[
-            {**r, 'interval': str(Interval.of(r['interval']))} for r in result['references']
+            {**r, 'interval': f'{Interval.of(r["interval"]):.{digits(result)}f}'}
+            for r in result['references']
         ],
         runs=[_run(result, run) for run in result['runs']],
         not_tried=result.get('not_tried', []),
@@ -55,9 +58,10 @@ def page(result: Result) -> str:
     )
 
 
-def _shown(result: Result, value: float | None, digits: int = 1) -> str:
+def _shown(result: Result, value: float | None, more: int = 0) -> str:
     """A result with its own sign."""
-    return '–' if value is None else f'{result["subject"]["sign"] * value:.{digits}f}'
+    n = digits(result) + more
+    return '–' if value is None else f'{result["subject"]["sign"] * value:.{n}f}'
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:
@@ -66,9 +70,9 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     rows = [
         ('Verdict', found['words']),
         ('Budget of a run', subject['budget']),
-        (f'Gap G: {a} minus {b}', f'{Interval.of(found["interval"])} points'),
-        ('Range R over the optimizers', f'{Interval.of(behind["interval"])} points'),
-        ('Margin', f'{result["margin"]:g} points'),
+        (f'Gap G: {a} minus {b}', amount(result, Interval.of(found['interval']))),
+        ('Range R over the optimizers', amount(result, Interval.of(behind['interval']))),
+        ('Margin', f'{result["margin"]:g} {subject.get("unit", "points")}'.rstrip()),
         ('Fresh seeds', str(found['seeds'])),
         *_to_decide(found),
         ('Data, metric', f'{subject["dataset"]}, {subject["metric"]}'),
@@ -111,21 +115,24 @@ def _optimizer(result: Result, row: Result) -> dict[str, Any]:
         'expected': mean if low == '–' else f'{mean} [{low}, {high}]',
         'n': len(row['fresh']),
         'cost': 'diverges' if row['default_diverged'] else '–' if math.isnan(cost.estimate)
-        else '0, it is the best' if row['lr'] == row['default_lr'] else str(cost),
-        'sensitivity': '–' if row['lr_sensitivity'] is None else f'{row["lr_sensitivity"]:.1f}',
+        else '0, it is the best' if row['lr'] == row['default_lr']
+        else f'{cost:.{digits(result)}f}',
+        'sensitivity': '–' if row['lr_sensitivity'] is None
+        else f'{row["lr_sensitivity"]:.{digits(result)}f}',
         'ease': '–' if row['tuning_ease'] is None else f'{row["tuning_ease"]:.0%}',
         'diverged': '–' if row['diverged_share'] is None else f'{row["diverged_share"]:.0%}',
     }  # fmt: skip
 
 
-def _length(row: Result) -> dict[str, str]:
-    growth = Interval.of(row['growth'])
+def _length(result: Result, row: Result) -> dict[str, str]:
+    growth, n = Interval.of(row['growth']), digits(result)
     grows = 'grows' if growth.low > 0 else 'shrinks' if growth.high < 0 else 'no change is shown'
+    told = 'not known yet' if math.isnan(growth.estimate) else f'{growth:.{n}f}: {grows}'
     return {
         'length': f'{row["length"]:g} times the length',
-        'gap': str(Interval.of(row['interval'])),
+        'gap': f'{Interval.of(row["interval"]):.{n}f}',
         'words': row['words'],
-        'growth': f'{growth}: {grows}',
+        'growth': told,
     }
 
 
@@ -136,7 +143,7 @@ def _run(result: Result, run: Result) -> dict[str, Any]:
         'lr': f'{run["lr"]:g}',
         'seed': run['seed'],
         'stage': run['stage'] + ('' if run['length'] == 1 else f' x {run["length"]:g}'),
-        'value': _shown(result, run['value'], 2) if run['status'] == 'completed' else run['status'],
+        'value': _shown(result, run['value'], 1) if run['status'] == 'completed' else run['status'],
         'seconds': '–' if run['seconds'] is None else f'{run["seconds"]:.0f}',
         'message': run['message'],
     }
@@ -161,7 +168,8 @@ def figures(result: Result) -> Iterator[Figure]:
             'gap', '', 'Best adaptive minus best fixed rate',
             'The verdict is what the whole interval says: right of the band coupled to adaptive '
             'rates, left of it to fixed ones, inside not coupled at this budget, else undecided.',
-            f'Gap {Interval.of(result["gap"]["interval"])} points, margin {result["margin"]:g}.',
+            f'Gap {amount(result, Interval.of(result["gap"]["interval"]))}, margin '
+            f'{result["margin"]:g}.',
             partial(_gap, result),
         )  # fmt: skip
     yield from _layers(result)
@@ -242,7 +250,8 @@ def _gap(result: Result) -> Any:
         1.6 * margin, *(1.1 * abs(v) for _, i, _ in rows for v in (i.low, i.high) if v == v)
     )
     axes.set_xlim(-reach, reach)
-    axes.set_xlabel(f'points; band: the margin of {margin:g}')
+    unit = result['subject'].get('unit', 'points')
+    axes.set_xlabel(f'{unit or result["subject"]["metric"]}; band: the margin of {margin:g}')
     return made
 
 

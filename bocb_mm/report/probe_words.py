@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,16 @@ def sentences(result: Result) -> tuple[str, str, str]:
     if not result['best']:
         return _nothing(result)
     return _coupled(result), _rate(result), _train(result)
+
+
+def digits(result: Result) -> int:
+    """Decimals with which a tenth of the margin can be seen; 1 for a margin of 1 or more."""
+    return max(1, 1 - math.floor(math.log10(result['margin'])))
+
+
+def amount(result: Result, value: Any) -> str:
+    """A number or an interval with as many digits as matter, and its unit."""
+    return f'{value:.{digits(result)}f} {result["subject"].get("unit", "points")}'.rstrip()
 
 
 def _nothing(result: Result) -> tuple[str, str, str]:
@@ -55,9 +66,10 @@ def _coupled(result: Result) -> str:
         missing = 'a fixed' if b is None else 'an adaptive'
         return f'{who} undecided: no optimizer of {missing} rate has a confirmed result.'
     interval = Interval.of(found['interval'])
-    versus = f'best adaptive ({a}) minus best fixed rate ({b}) is {interval} points'
-    n = found['seeds']
-    text = f'{who} {found["words"]}: {versus} (95 % interval, {n} fresh seeds each), '
+    versus = f'best adaptive ({a}) minus best fixed rate ({b}) is {amount(result, interval)}'
+    n, most = found['seeds'], max(found.get('seeds_of', [0]))
+    each = f'{n} fresh seeds each' if most <= n else f'{n} fresh seeds of one, {most} of the other'
+    text = f'{who} {found["words"]}: {versus} (95 % interval, {each}{_lost(result)}), '
     if n > 1 and not result['learned']:
         floor = f'{subject["metric"]} {subject["sign"] * subject["floor"]:.3g}'
         return text + f'but no optimizer is shown to learn more than guessing ({floor}).'
@@ -66,7 +78,10 @@ def _coupled(result: Result) -> str:
     elif found['verdict'] == gap.NONE:
         text += f'all of it within the margin of {margin:g}'
     elif n < 2:
-        return text + 'and one seed decides nothing: give --seeds 4.'
+        more = 'give --seeds 4' if most < 2 else 'run the same command again to go on'
+        return text + f'and one seed decides nothing: {more}.'
+    elif math.isnan(interval.low):
+        return text + 'but the seeds of each agree to the last digit, so their spread is unknown.'
     elif found['seeds_to_decide'] is None:
         text += f'too close to the margin of {margin:g} for {gap.MOST_SEEDS} seeds to decide'
     else:
@@ -78,8 +93,19 @@ def _coupled(result: Result) -> str:
     return text + '.'
 
 
+def _lost(result: Result) -> str:
+    """Which of those compared diverged on fresh seeds."""
+    compared = [result['gap'][gap.ADAPTIVE], result['gap'][gap.FIXED]]
+    return ''.join(
+        f'; {r["name"]} diverged on {r["fresh_diverged"]} of {len(r["fresh"])}'
+        for r in result['optimizers']
+        if r['name'] in compared and r.get('fresh_diverged')
+    )
+
+
 def _rate(result: Result) -> str:
     margin, rows = result['margin'], [r for r in result['optimizers'] if r['fresh']]
+    amount_of_margin = f'{margin:g} {result["subject"].get("unit", "points")}'.rstrip()
     costs = {r['name']: Interval.of(r['default_cost']) for r in rows}
     costly = [r for r in rows if costs[r['name']].low > 0 and costs[r['name']].estimate >= margin]
     words = [
@@ -88,7 +114,7 @@ def _rate(result: Result) -> str:
         if r['default_diverged']
     ]
     words += [
-        f'{r["name"]} loses {str(costs[r["name"]]).replace("+", "")} points at its default '
+        f'{r["name"]} loses {amount(result, costs[r["name"]]).replace("+", "")} at its default '
         f'{r["default_lr"]:g} against {r["lr"]:g}'
         for r in sorted(costly, key=lambda r: -costs[r['name']].estimate)
     ]
@@ -98,21 +124,22 @@ def _rate(result: Result) -> str:
     open_ = [name for name in moved if not costs[name].high <= margin]  # nan: a single seed
     if open_:
         return (
-            f'That it is the rate is not shown: no default costs {margin:g} points for sure, '
+            f'That it is the rate is not shown: no default costs {amount_of_margin} for sure, '
             f'though {", ".join(open_)} might.'
         )
-    return f'It is not the rate: no default costs more than the margin of {margin:g} points.'
+    return f'It is not the rate: no default costs more than the margin of {amount_of_margin}.'
 
 
 def _train(result: Result) -> str:
     subject, best = result['subject'], result['best']
     mean, *ends = (subject['sign'] * v for v in best['expected'] if v is not None)
     # The sign of an error turned back, low comes first again.
-    between = ' [{:.1f}, {:.1f}]'.format(*sorted(ends)) if ends else ''
+    shown = f'.{digits(result)}f'
+    between = f' [{", ".join(format(v, shown) for v in sorted(ends))}]' if ends else ''
     decay = '' if best['weight_decay'] is None else f', weight decay {best["weight_decay"]:g}'
     row = next(r for r in result['optimizers'] if r['name'] == best['name'])
     edge = '; its best rate is the last that was tried' if row['edge'] else ''
     return (
         f'Train with {best["name"]}, learning rate {best["lr"]:g}{decay}: '
-        f'{subject["metric"]} {mean:.1f}{between} is expected of the same budget{edge}.'
+        f'{subject["metric"]} {mean:{shown}}{between} is expected of the same budget{edge}.'
     )

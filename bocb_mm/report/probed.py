@@ -64,6 +64,7 @@ class Subject:
         data: Hash of data, schedule and batch, without the network.
         sign: -1 for an error, where smaller is better.
         floor: What a network that learned nothing reaches, in points.
+        unit: Of results: ``'points'``, ``'pixels'``, or ``''`` for a number of its own.
     """
 
     backbone: str
@@ -75,6 +76,7 @@ class Subject:
     data: str = ''
     sign: float = 1.0
     floor: float = 0.0
+    unit: str = 'points'
 
     def comparable(self, other: Mapping[str, Any]) -> bool:
         """Whether another network's ``probe.json`` is of the same data and budget."""
@@ -93,8 +95,8 @@ def analyse(
 ) -> dict[str, Any]:
     """Everything a probe has to say, as ``probe.json`` holds it.
 
-    A fresh run that diverged counts as the worst finite result of the probe. The optimizer that
-    stands for a family is the one whose tuning run was best.
+    A fresh run that diverged counts as the worst finite result of the probe, one without a result
+    does not count. The optimizer that stands for a family is the one whose tuning run was best.
 
     Args:
         subject: What was probed.
@@ -148,7 +150,8 @@ def _of_optimizer(
     curve = {lr: r.value for lr, r in tried.items()}
     worked = [lr for lr, value in curve.items() if math.isfinite(value)]
     best = min(worked, key=lambda x: (-curve[x], abs(math.log(x / default)), x), default=None)
-    fresh = [_finite(r.value, worst) for r in mine if r.stage == FRESH and r.lr == best]
+    ended = [r.value for r in mine if r.stage == FRESH and r.lr == best]
+    fresh = [_finite(v, worst) for v in ended if not math.isnan(v)]
     at_default = curve.get(default, math.nan)
     cost = Interval(0.0) if best == default else gap.default_cost(fresh, at_default)
     frame = pd.DataFrame({'optimizer': name, 'column': '', 'value': list(curve.values())})
@@ -161,6 +164,7 @@ def _of_optimizer(
         'weight_decay': mine[0].weight_decay if mine else None,
         'tuned': _json(curve[best]) if best is not None else None,
         'fresh': fresh,
+        'fresh_diverged': ended.count(-math.inf),
         'expected': gap.mean(fresh).to_json(),
         'default_cost': cost.to_json() if math.isfinite(cost.estimate) else [None] * 3,
         'default_diverged': at_default == -math.inf,
@@ -205,12 +209,14 @@ def _gap(
             r.seed: _finite(r.value, worst)
             for r in runs
             if (r.optimizer, r.lr, r.stage) == (row['name'], row['lr'], stage)
+            and not math.isnan(r.value)
             and (stage == FRESH or r.length == length)
         }
         sides[family] = dict(sorted(values.items()))
     a, b = (list(sides.get(f, {}).values()) for f in (gap.ADAPTIVE, gap.FIXED))
     found = gap.difference(a, b)
-    verdict = gap.decide(found, margin)
+    # The spread of the other side is no spread of a single result.
+    verdict = gap.decide(found, margin) if min(len(a), len(b)) > 1 else gap.UNDECIDED
     return {
         'verdict': verdict,
         'words': gap.VERDICTS[verdict],
@@ -218,6 +224,7 @@ def _gap(
         gap.ADAPTIVE: standing[gap.ADAPTIVE]['name'] if gap.ADAPTIVE in standing else None,
         gap.FIXED: standing[gap.FIXED]['name'] if gap.FIXED in standing else None,
         'seeds': min(len(a), len(b)),
+        'seeds_of': [len(a), len(b)],
         'seeds_to_decide': gap.seeds_to_decide(a, b, margin),
         'by_seed': [
             sides[gap.ADAPTIVE][s] - sides[gap.FIXED][s]

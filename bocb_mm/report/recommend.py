@@ -110,11 +110,13 @@ def recommend(
     known = extended.whole(tables)
     if not any(t.source == 'paper' for t in known):
         known += load.paper_tables()
-    columns = [(t, str(c)) for t in known for c in t.values.columns]
+    columns = [(t, c) for t in known for c in map(str, t.values.columns)]
+    lost = {names.split_column(c)[1] for t, c in columns if not _learned(t, c)}
+    columns = [(t, c) for t, c in columns if _learned(t, c)]
     tasks = {*TASKS, *(_task(t, c) for t, c in columns)}
     if task not in tasks:
         raise unknown_name('task', task, tasks, f'one of {", ".join(sorted(tasks))}')
-    seen = {names.split_column(c)[1] for _, c in columns}
+    seen = {names.split_column(c)[1] for _, c in columns} | lost
     by_key = {facts.key(name): name for name in seen if facts.key(name)}
     row = facts.find_backbone(backbone)
     # A network of the user's own in any case, else one of the catalog by any name.
@@ -122,6 +124,7 @@ def recommend(
     if wanted not in seen and wanted not in facts.BACKBONES:
         raise unknown_name('backbone', backbone, {*facts.BACKBONES, *seen})
     chosen, basis = _evidence(columns, wanted, task)
+    basis += f'; every run of {wanted} itself diverged in some table' if wanted in lost else ''
     chosen, basis = _of_pretraining(chosen, basis, pretraining)
     gaps = pd.DataFrame(_gaps(t, c, i) for i, (t, c) in enumerate(chosen))
     ranked = _scores(gaps).sort_values(['score', 'place']).head(n)
@@ -131,6 +134,11 @@ def recommend(
         own = gaps_of(chosen, str(optimizer))
         found.append(Advice(str(optimizer), lr, decay, source, own, float(row['score'])))
     return found, basis
+
+
+def _learned(table: ResultTable, column: str) -> bool:
+    """Whether a column has a result at all; one whose every run diverged says nothing."""
+    return bool(stats.finite(table.values[[column]]).notna().any().any())
 
 
 def _evidence(

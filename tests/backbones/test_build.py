@@ -183,6 +183,15 @@ def test_recomputation_gives_the_same_gradients_and_statistics(name):
         torch.testing.assert_close(a, b, msg=k)
 
 
+@pytest.mark.parametrize('name', ['R-50', 'MogaNet-S'])
+def test_recomputation_with_batch_norm_over_processes(name):
+    saving = build(f'bocb_mm.{name}', with_cp=True)
+    saving = torch.nn.SyncBatchNorm.convert_sync_batchnorm(saving).train()
+    sum(m.square().mean() for m in saving(image(name, 32, 34, 2))).backward()
+    counts = {int(v) for k, v in saving.named_buffers() if k.endswith('num_batches_tracked')}
+    assert counts == {1}
+
+
 @pytest.mark.parametrize('name', TWENTY)
 def test_stochastic_depth(name):
     spec = get_spec(name)

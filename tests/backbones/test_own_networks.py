@@ -117,6 +117,16 @@ def test_autocast_gives_nearly_the_same(build):
 
 
 @each
+def test_weights_of_half_precision(build):
+    net = awake(build(num_classes=5)).eval()
+    x = torch.randn(2, 3, 64, 64)
+    full, half = net(x), net.bfloat16()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - full).norm() < 0.1 * full.norm()
+    net.train()(x.bfloat16()).float().sum().backward()
+
+
+@each
 def test_a_deep_copy_and_channels_last_give_the_same(build):
     import copy
 

@@ -169,6 +169,26 @@ def test_ddp_keeps_the_names(model, tmp_path):
         torch.distributed.destroy_process_group()
 
 
+def test_of_a_parametrized_weight_the_effective_one_is_measured():
+    from torch.nn.utils import parametrizations
+
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(8, 16, 3), nn.Linear(16, 12))
+    made = nn.Sequential(nn.Conv2d(8, 16, 3), nn.Linear(16, 12))
+    made.load_state_dict(plain.state_dict())
+    parametrizations.weight_norm(made[0])
+    made[0].parametrizations.weight.original1.data *= 100  # g makes up for it
+    parametrizations.spectral_norm(made[1])
+    before = {k: v.clone() for k, v in made.state_dict().items()}
+    found = layer_metrics(made.train())
+    assert list(found['layer']) == ['0', '1'] and list(found['kind']) == ['conv', 'linear']
+    expected = layer_metrics(plain).set_index('layer')
+    assert found['l2_norm'][0] == pytest.approx(expected.loc['0', 'l2_norm'], rel=1e-5)
+    effective = float(made.eval()[1].weight.norm())
+    assert found['l2_norm'][1] == pytest.approx(effective, rel=1e-5)
+    assert all(torch.equal(v, before[k]) for k, v in made.state_dict().items())
+
+
 def test_tied_weights_count_once():
     model = nn.Sequential(nn.Linear(24, 24), nn.Linear(24, 24))
     model[1].weight = model[0].weight

@@ -244,6 +244,19 @@ def test_mistakes_are_said_before_anything_is_written(options, fake, change, mes
     assert not Path(options.out).exists() and not fake.looked
 
 
+def test_a_metric_that_is_not_in_points_needs_a_margin(options, fake, monkeypatch):
+    from bocb_mm.probe import run as running
+
+    found = running.find_target(options)
+    monkeypatch.setattr(running, 'find_target', lambda _: replace(found, metric='abs_rel'))
+    with pytest.raises(UserError, match='--margin: abs_rel is not in points'):
+        run(options, fake)
+    fake.metric, fake.larger_is_better = 'abs_rel', False
+    fake.respond = staticmethod(lambda trial: 1 - hill(trial) / 100)
+    result, _ = run(replace(options, margin=0.01), fake)
+    assert result['subject']['unit'] == '' and result['gap']['verdict'] == 'adaptive'
+
+
 def test_a_config_without_a_validation_metric_is_refused(tmp_path, fake):
     config = tmp_path / 'c.py'
     config.write_text(

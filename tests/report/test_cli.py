@@ -288,6 +288,14 @@ def test_recommend_takes_own_runs_and_their_settings(tmp_path, capsys):
     assert 'SGD' in first and 'lr 0.07' in first and '0.003' in first and 'your best run' in first
 
 
+def test_recommend_of_a_network_whose_every_run_diverged(tmp_path, capsys):
+    path = tmp_path / 'mine.csv'
+    path.write_text('optimizer,MyNet\nSGD,diverged\nAdamW,diverged\n')
+    assert main([str(path), '--recommend', 'MyNet']) == 0
+    out = capsys.readouterr().out
+    assert 'every run of MyNet itself diverged' in out and '1. ' in out
+
+
 def test_recommend_says_on_how_many_columns_a_setting_was_best(tmp_path, capsys):
     for backbone, lr in (('DeiT-S', 0.07), ('CNX-T', 0.07), ('Swin-T', 0.1)):
         for optimizer in ('LARS', 'LAMB', 'Adan'):

@@ -140,6 +140,16 @@ def test_the_number_of_seeds_decides_in_four_of_five():
     assert 0.7 <= decided / 200 <= 0.95
 
 
+@pytest.mark.parametrize('d', [0.0, 0.5])
+def test_within_the_margin_the_number_of_seeds_decides_too(d):
+    """Both ends of the interval must clear it."""
+    rng, unit = np.random.default_rng(4), np.array([-1.0, -1, 1, 1]) * math.sqrt(3) / 2
+    n = gap.seeds_to_decide(d + 3 * unit, 3 * unit, margin=3)
+    draws = [(rng.normal(d, 3, n), rng.normal(0, 3, n)) for _ in range(300)]
+    decided = sum(gap.decide(gap.difference(a, b, n=50), 3) == gap.NONE for a, b in draws)
+    assert 0.75 <= decided / 300 <= 0.98
+
+
 def test_more_spread_takes_more_seeds():
     a, b = np.array([3.0, 4, 5, 4]), np.array([0.0, 1, 0, 1])
     few, many = (gap.seeds_to_decide(a * k, b * k, 2 * k + (k - 1) * 0.5) for k in (1, 2))

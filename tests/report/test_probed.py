@@ -150,6 +150,50 @@ def test_a_fresh_run_that_diverged_counts_as_the_worst_result():
     ]
     found = analyse(SUBJECT, every, DEFAULTS, 3.0)
     assert worst in found['optimizers'][0]['fresh']
+    assert 'SGD diverged on 1 of 4' in found['sentences'][0]
+
+
+def test_a_fresh_run_that_crashed_does_not_count():
+    every = [
+        replace(r, value=math.nan) if (r.optimizer, r.seed) == ('AdamW', 2) else r
+        for r in runs({'SGD': 40, 'AdamW': 47})
+    ]
+    found = analyse(SUBJECT, every, DEFAULTS, 3.0)
+    assert found['gap']['verdict'] == 'adaptive' and found['gap']['seeds'] == 3
+    assert '(95 % interval, 3 fresh seeds of one, 4 of the other)' in found['sentences'][0]
+    crashed = [
+        replace(r, value=math.nan) if r.optimizer == 'SGD' and r.stage == FRESH else r
+        for r in every
+    ]
+    assert (
+        'no optimizer of a fixed rate' in analyse(SUBJECT, crashed, DEFAULTS, 3.0)['sentences'][0]
+    )
+
+
+def test_one_seed_of_one_side_gives_no_verdict():
+    every = [r for r in runs({'SGD': 40, 'AdamW': 60}) if r.optimizer != 'SGD' or r.seed in (0, 1)]
+    found = analyse(SUBJECT, every, DEFAULTS, 3.0)
+    assert found['gap']['verdict'] == 'undecided'
+    assert 'one seed decides nothing: run the same command again' in found['sentences'][0]
+
+
+def test_seeds_that_all_agree_are_said_to():
+    every = [replace(r, value=float(round(r.value, -1))) for r in runs({'SGD': 40, 'AdamW': 60})]
+    found = analyse(SUBJECT, every, DEFAULTS, 3.0)
+    assert 'their spread is unknown' in found['sentences'][0]
+
+
+def test_a_number_of_its_own_unit_keeps_its_digits():
+    subject = replace(SUBJECT, metric='abs_rel', sign=-1.0, floor=-1.0, unit='')
+    every = [
+        replace(r, value=-0.5 + r.value / 100) for r in runs({'SGD': 40.2, 'AdamW': 45}, sd=0.05)
+    ]
+    found = analyse(subject, every, DEFAULTS, 0.01)
+    assert found['gap']['verdict'] == 'adaptive'
+    assert 'is +0.048 [+0.0' in found['sentences'][0] and 'points' not in ''.join(
+        found['sentences']
+    )
+    assert 'abs_rel 0.050 [0.0' in found['sentences'][2]
 
 
 def test_the_gap_at_twice_the_length():
