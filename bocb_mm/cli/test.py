@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in sorted(metrics.items()):
         print(f'{name:<28}{f"{value:.4f}" if isinstance(value, float) else value}')
     if args.out:
-        atomic_write_text(args.out, json.dumps(metrics, indent=1) + '\n')
+        told = {k: None if v != v else v for k, v in metrics.items()}  # JSON has no NaN
+        atomic_write_text(args.out, json.dumps(told, indent=1) + '\n')
     return 0
 
 

@@ -196,8 +196,13 @@ def set_seed(cfg: Config, seed: int | None) -> None:
 def set_work_dir(cfg: Config, work_dir: str | None, config_path: str) -> Path:
     """Give the run its own directory and return it.
 
-    Without ``work_dir``: ``work_dirs/<config>/<optimizer>/lr<..>_wd<..>_seed<..>``.
+    Without ``work_dir``: the config's own, else
+    ``work_dirs/<config>/<optimizer>/lr<..>_wd<..>_seed<..>``. A config that a run has left in its
+    directory, where mmengine puts one with all settings, starts another run elsewhere.
     """
+    if work_dir is None and cfg.get('work_dir'):
+        left_there = Path(config_path).resolve().parent == Path(cfg.work_dir).resolve()
+        work_dir = None if left_there else cfg.work_dir
     if work_dir is None:
         optimizer = cfg.optim_wrapper.optimizer
         stem = config_stem(config_path)
@@ -320,7 +325,8 @@ def _missing_path(dataset: Mapping[str, Any]) -> str | None:
     annotation = dataset.get('ann_file')
     if isinstance(annotation, str) and annotation:
         wanted.append(str(Path(root, annotation)))
-    can_download = 'CIFAR' in str(dataset.get('type', '')) and dataset.get('download', True)
+    kind = str(dataset.get('type', ''))
+    can_download = ('CIFAR' in kind or 'MNIST' in kind) and dataset.get('download', True)
     for path in wanted:
         if '://' not in path and not Path(path).exists() and not can_download:
             return path

@@ -7,7 +7,10 @@ from typing import Any
 
 from bocb_mm.errors import UserError
 
-_PLACES = ('begin', 'end', 'T_max', 'milestones', 'step_size', 'total_steps')
+_PLACES = (
+    'begin', 'end', 'T_max', 'milestones', 'step_size', 'total_steps', 'periods', 'patience',
+    'cooldown',
+)  # fmt: skip
 
 
 def length_of(cfg: Mapping[str, Any]) -> tuple[str, int]:
@@ -57,7 +60,7 @@ def _scaled(scheduler: Mapping[str, Any], ratio: float, words: str) -> dict[str,
     for name in _PLACES:
         value = found.get(name)
         if isinstance(value, list | tuple):
-            found[name] = [round(v * ratio) for v in value]
+            found[name] = [max(int(name == 'periods'), round(v * ratio)) for v in value]
         elif isinstance(value, int) and value > 0 and not isinstance(value, bool):
             found[name] = max(1, round(value * ratio)) if name != 'begin' else round(value * ratio)
     steps = found.get('milestones') or []

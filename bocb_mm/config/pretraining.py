@@ -25,7 +25,8 @@ def set_pretrained(cfg: Config, checkpoint: str | None, resuming: bool = False) 
     that is loaded anywhere.
 
     Args:
-        cfg: Changed in place; configs of ours keep the checkpoint in one variable, ``pretrained``.
+        cfg: Changed in place; configs of ours keep the checkpoint in one variable, ``pretrained``,
+            beside ``pretraining``, its name.
         checkpoint: A file, an address, or ``torchvision://``, ``open-mmlab://``, ``timm://`` and
             a name. ``None`` keeps the config's.
         resuming: The run goes on from a checkpoint of its own, which is ``load_from``: this one is
@@ -35,8 +36,10 @@ def set_pretrained(cfg: Config, checkpoint: str | None, resuming: bool = False) 
         UserError: The file does not exist, its package is not installed, or the model has no
             backbone, or several.
     """
+    # Stock configs have variables called so too, and say in `init_cfg` what is meant.
+    ours = cfg.get('pretraining') is not None or cfg.get('pretrained_command')
     configured = cfg.get('pretrained')
-    wanted = configured if checkpoint is None else checkpoint
+    wanted = configured if checkpoint is None and ours else checkpoint
     if wanted is None:
         return
     if checkpoint is not None and not resuming:

@@ -76,7 +76,8 @@ def find_images(folder: str | os.PathLike[str], side: int | None = None) -> Imag
     if not root.is_dir():
         raise UserError(f'--data {folder}: no such folder; a folder of class folders is expected')
     train = root / 'train'
-    val = next((root / name for name in VALIDATION if (root / name).is_dir()), None)
+    # A flat `test` of images without labels, as competitions have it, is none.
+    val = next((root / name for name in VALIDATION if _class_folders(root / name)), None)
     if train.is_dir() and val is not None:
         classes, samples = _of_classes(root, train)
         other, held_out = _of_classes(root, val)
@@ -96,10 +97,10 @@ def find_images(folder: str | os.PathLike[str], side: int | None = None) -> Imag
 
 def _of_classes(root: Path, folder: Path) -> tuple[tuple[str, ...], Samples]:
     """Classes of a folder and its images, as paths below ``root``."""
-    folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.'))
+    folders = _class_folders(folder)
     samples: Samples = []
     for label, one in enumerate(folders):
-        names = sorted(p for p in one.rglob('*') if p.suffix.lower() in EXTENSIONS)
+        names = sorted(p for p in one.rglob('*') if _is_image(p.relative_to(one), p))
         if not names:
             raise UserError(
                 f'--data {folder}: {one.name} holds no image ({", ".join(EXTENSIONS)}); remove it, '
@@ -112,6 +113,22 @@ def _of_classes(root: Path, folder: Path) -> tuple[tuple[str, ...], Samples]:
             f'--data {folder}: {found} is there; at least two folders, one a class, are expected'
         )
     return tuple(p.name for p in folders), samples
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not _is_hidden(p.name))
+
+
+def _is_hidden(name: str) -> bool:
+    """What a Mac, a notebook or a version control leaves behind."""
+    return name.startswith('.') or name == '__MACOSX'
+
+
+def _is_image(below: Path, path: Path) -> bool:
+    shown = not any(map(_is_hidden, below.parts))
+    return shown and path.suffix.lower() in EXTENSIONS and path.is_file()
 
 
 def _split(samples: Samples) -> tuple[Samples, Samples]:

@@ -98,6 +98,22 @@ def test_the_work_directory_says_what_was_run(monkeypatch, tmp_path):
     assert where.as_posix() == 'work_dirs/retinanet_r50/SGD/lr0.01_wd0.0001_seed2'
 
 
+def test_a_work_directory_of_the_config_counts_but_for_a_config_that_a_run_left(tmp_path):
+    cfg = config(randomness={'seed': 2}, work_dir=str(tmp_path))
+    assert edit.set_work_dir(cfg, None, 'configs/retinanet_r50.py') == tmp_path
+    cfg = config(randomness={'seed': 2}, work_dir=str(tmp_path))
+    where = edit.set_work_dir(cfg, None, str(tmp_path / 'retinanet_r50.py'))
+    assert where.as_posix().startswith('work_dirs/retinanet_r50/SGD/')
+
+
+@pytest.mark.parametrize('init_cfg', [dict(type='Pretrained', checkpoint='/mine/r50.pth'), None])
+def test_a_variable_of_a_stock_config_does_not_replace_what_the_model_says(init_cfg):
+    cfg = config(pretrained='https://host/r50.pth')  # as many of mmdet's have it
+    cfg.model.backbone.init_cfg = init_cfg
+    set_pretrained(cfg, None)
+    assert cfg.model.backbone.init_cfg == init_cfg
+
+
 def test_a_given_checkpoint_is_set_in_one_place(tmp_path):
     cfg = config(pretrained='torchvision://resnet50', pretraining='SGD')
     set_pretrained(cfg, None)

@@ -33,6 +33,15 @@ def test_warm_up_and_steps_keep_their_shares():
     assert CFG['param_scheduler'][1]['milestones'] == [8, 11]
 
 
+def test_restarts_and_patience_keep_their_shares_too():
+    cosine = {'type': 'CosineRestartLR', 'periods': [100, 200], 'restart_weights': [1, 0.5]}
+    plateau = {'type': 'ReduceOnPlateauLR', 'patience': 10, 'cooldown': 0}
+    cfg = {'train_cfg': {'max_iters': 300}, 'param_scheduler': [cosine, plateau]}
+    cosine, plateau = schedule_options(cfg, 0.1)['param_scheduler']
+    assert cosine['periods'] == [10, 20] and cosine['restart_weights'] == [1, 0.5]
+    assert (plateau['patience'], plateau['cooldown']) == (1, 0)
+
+
 def test_the_same_length_leaves_the_schedule_alone():
     found = schedule_options(CFG, 1.0)
     assert 'param_scheduler' not in found and found['train_cfg.max_epochs'] == 12

@@ -34,6 +34,25 @@ def test_train_and_val_are_taken_as_they_are(tmp_path):
     assert all(path.startswith('val/') for path, _ in found.val)
 
 
+def test_what_a_mac_or_a_notebook_left_is_no_image(tmp_path):
+    fill(tmp_path, ['cat', 'dog'], 5)
+    for name in ('._an image 0.png', '.ipynb_checkpoints/a.png', '__MACOSX/b.png', 'c.png/d.txt'):
+        (tmp_path / 'cat' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'cat' / name).write_bytes(b'none')
+    (tmp_path / '__MACOSX').mkdir()
+    found = find_images(tmp_path, 32)
+    assert found.classes == ('cat', 'dog') and len(found.train) + len(found.val) == 10
+
+
+def test_images_without_labels_are_no_validation(tmp_path):
+    """As competitions have it: `train` in class folders, `test` without."""
+    fill(tmp_path / 'train', ['cat', 'dog'], 10)
+    (tmp_path / 'test').mkdir()
+    Image.new('RGB', (40, 50)).save(tmp_path / 'test' / '0.png')
+    found = find_images(tmp_path)
+    assert len(found.train) == 16 and found.split == 'a fifth of each class of train set aside'
+
+
 def test_the_lists_name_the_images(tmp_path):
     found = find_images(fill(tmp_path / 'data', ['cat', 'dog'], 5))
     train, val = found.write_lists(tmp_path / 'out')
