@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from bocb_mm.backbones.matching import best_match, is_made
+from bocb_mm.backbones.conversions import Weights
+from bocb_mm.backbones.matching import Match, best_match, is_made
 from bocb_mm.backbones.weights import (
     CatalogNetwork,
     Loaded,
@@ -91,22 +92,47 @@ def take_wanted(model: nn.Module) -> list[Wanted]:
     return found
 
 
+def loaded_by_itself(model: nn.Module, weights: Weights, source: str) -> Loaded | None:
+    """Load weights as the model does: toolboxes translate names of their own earlier releases.
+
+    Args:
+        model: The model; it takes what it can.
+        weights: Of a file, under the file's names.
+        source: The file's name.
+
+    Returns:
+        What it took, ``None`` where it refuses them.
+    """
+    try:
+        missing = model.load_state_dict(weights, strict=False).missing_keys
+    except RuntimeError:  # another shape
+        return None
+    taken = {k: v for k, v in model.state_dict().items() if k not in set(missing)}
+    return report(model, Match('', taken, 0), source)
+
+
 def rename_for(model: nn.Module, checkpoint: dict[str, Any], source: str) -> Loaded:
     """Put the tensors of a checkpoint under a whole model's names, for mmengine to load.
 
     Args:
         model: The model, without DDP around it.
         checkpoint: What a file holds; its ``state_dict`` is replaced, unless it has the model's
-            names already: then the versions of layers that it may carry stay with it.
+            names already, or those that the model itself translates: then the versions of layers
+            that it may carry stay with it.
         source: The file's name.
 
     Returns:
         What fits; it is also logged.
     """
-    match = best_match(model, parameters_of(checkpoint, source), source)
-    if not match.weights.keys() <= checkpoint.get('state_dict', {}).keys():
+    weights = parameters_of(checkpoint, source)
+    match = best_match(model, weights, source)
+    loaded = report(model, match, source)
+    own = loaded_by_itself(model, weights, source) if loaded.fresh else None
+    if own is not None and len(own.fresh) < len(loaded.fresh):
+        loaded = own
+        checkpoint.setdefault('state_dict', weights)
+    elif not match.weights.keys() <= checkpoint.get('state_dict', {}).keys():
         made = {k: v for k, v in model.state_dict().items() if is_made(k)}
         checkpoint['state_dict'] = {**made, **match.weights}
-    loaded = report(model, match, source)
     log_loaded(type(model).__name__, loaded)
     return loaded

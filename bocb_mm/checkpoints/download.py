@@ -22,6 +22,8 @@ HUBS = (
 )  # fmt: skip
 PACKAGE = 'package://'
 # OpenMMLab, torchvision and timm end a published name with the first digits of the file's SHA-256.
+# Hosts whose names promise it.
+_PROMISING = ('download.openmmlab.com', 'download.pytorch.org', 'github.com')
 _HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.(?:pth|pt|bin|tar|safetensors)(?:\.tar)?$')
 
 
@@ -121,40 +123,56 @@ def download(url: str) -> Path:
             ) from None
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
-    verify_hash(target)
+    verify_hash(target, promised=urlparse(url).hostname in _PROMISING)
     return target
 
 
 def _name_in_cache(url: str) -> str:
-    """The file's name; with its repository on Hugging Face, where all are called model."""
+    """A name that no other address has: the file's where it ends in a hash, else with one.
+
+    On Hugging Face, where all files are called model, the repository stands in it.
+    """
     parts = urlparse(url)
     path = Path(parts.path)
+    if not path.name or _HASH_IN_NAME.search(path.name):
+        return path.name
     repository = path.parts[1:3] if parts.hostname == 'huggingface.co' else ()
-    return '--'.join((*repository, path.name)) if path.name else ''
+    address = hashlib.sha256(url.encode()).hexdigest()[:8]
+    return '--'.join((*repository, f'{path.stem}.{address}{path.suffix}'))
 
 
 def _is_first_of_machine() -> bool:
     return int(os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', 0))) == 0
 
 
-def verify_hash(path: Path) -> None:
+def verify_hash(path: Path, promised: bool = True) -> None:
     """Compare a file with the SHA-256 digits that OpenMMLab puts at the end of its name.
 
     A name without such digits passes: there is nothing to compare with.
 
+    Args:
+        path: The file.
+        promised: Whether such digits are a promise. Elsewhere they may be a date, or the hash of
+            something else: then a difference is a warning.
+
     Raises:
         CheckpointError: They differ.
     """
-    promised = _HASH_IN_NAME.search(path.name)
-    if promised is None:
+    digits = _HASH_IN_NAME.search(path.name)
+    if digits is None:
         return
     sha = hashlib.sha256()
     with path.open('rb') as file:
         while block := file.read(1 << 20):
             sha.update(block)
     digest = sha.hexdigest()
-    if not digest.startswith(promised[1]):
-        raise CheckpointError(
-            f'{path}: its SHA-256 begins {digest[:8]}, its name promises {promised[1]}; '
-            'the download is damaged or not the published file: delete it and fetch it again'
-        )
+    if digest.startswith(digits[1]):
+        return
+    differs = f'{path}: its SHA-256 begins {digest[:8]}, its name ends in {digits[1]}'
+    if not promised:
+        print(f'warning: {differs}, which may be a date or another hash', file=sys.stderr)
+        return
+    raise CheckpointError(
+        f'{differs}; the download is damaged or not the published file: delete it and fetch it '
+        'again'
+    )

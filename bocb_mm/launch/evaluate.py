@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from bocb_mm.backbones.matching import best_match, some
+from bocb_mm.backbones.pretrained import loaded_by_itself
 from bocb_mm.backbones.weights import report
 from bocb_mm.checkpoints.contents import parameters_of
 from bocb_mm.checkpoints.read import install_safe_loading, load_checkpoint
@@ -99,9 +100,13 @@ def _for_training(hook: Any) -> bool:
 
 def _load_all(model: nn.Module, content: dict[str, Any], checkpoint: str) -> None:
     """Load every tensor, or refuse: a test of weights never loaded would be of a random model."""
-    match = best_match(model, parameters_of(content, checkpoint), checkpoint)
+    weights = parameters_of(content, checkpoint)
+    match = best_match(model, weights, checkpoint)
     missing = report(model, match, checkpoint).fresh
     if missing:
+        own = loaded_by_itself(model, weights, checkpoint)
+        if own is not None and not own.fresh:
+            return
         wrong = [name for name in missing if name in match.weights]
         raise UserError(
             f'{checkpoint}: not of this model: {len(missing) - len(wrong)} of '

@@ -238,7 +238,8 @@ def server(tmp_path):
         httpd.shutdown()
 
 
-def test_a_download_is_compared_with_the_hash_in_its_name(server, tmp_path):
+def test_a_download_is_compared_with_the_hash_in_its_name(server, tmp_path, monkeypatch):
+    monkeypatch.setattr('bocb_mm.checkpoints.download._PROMISING', ('127.0.0.1',))
     folder, address = server
     torch.save({'w': torch.ones(2)}, tmp_path / 'a.pth')
     data = (tmp_path / 'a.pth').read_bytes()
@@ -250,7 +251,7 @@ def test_a_download_is_compared_with_the_hash_in_its_name(server, tmp_path):
     assert good['w'].tolist() == [1, 1]
     assert load_checkpoint(f'{address}/nohash.pth')['w'].tolist() == [1, 1]
     for _ in range(2):  # from the cache as well
-        with pytest.raises(CheckpointError, match='its name promises 0badbeef'):
+        with pytest.raises(CheckpointError, match='its name ends in 0badbeef; the download'):
             load_checkpoint(f'{address}/r50_8xb32_in1k_20210831-0badbeef.pth')
     with pytest.raises(CheckpointError, match='cannot be downloaded'):
         load_checkpoint(f'{address}/missing.pth')
@@ -274,9 +275,41 @@ def test_models_of_one_file_name_have_a_file_each_in_the_cache():
     from bocb_mm.checkpoints.download import _name_in_cache
 
     a = 'https://huggingface.co/timm/{}/resolve/main/model.safetensors'
-    assert _name_in_cache(a.format('r50')) == 'timm--r50--model.safetensors'
+    assert _name_in_cache(a.format('r50')).startswith('timm--r50--model.')
+    assert _name_in_cache(a.format('r50')).endswith('.safetensors')
     assert _name_in_cache(a.format('r18')) != _name_in_cache(a.format('r50'))
     assert _name_in_cache('https://host/a/r50-0676ba61.pth') == 'r50-0676ba61.pth'
+    for one, other in (
+        ('https://h/runA/epoch_12.pth', 'https://h/runB/epoch_12.pth'),
+        ('https://drive.host/uc?id=AAA', 'https://drive.host/uc?id=BBB'),
+        (a.format('r50'), a.format('r50').replace('main', 'v2')),
+    ):
+        assert _name_in_cache(one) != _name_in_cache(other)
+        assert _name_in_cache(one) == _name_in_cache(one)
+
+
+def test_digits_in_a_name_that_promise_nothing_are_a_warning(tmp_path, capsys):
+    from bocb_mm.checkpoints.download import verify_hash
+
+    path = tmp_path / 'resnet50-20240501.pth'
+    path.write_bytes(b'weights')
+    verify_hash(path, promised=False)
+    assert 'its name ends in 20240501, which may be a date' in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match='is damaged or not the published file'):
+        verify_hash(path)
+
+
+def test_a_file_that_was_saved_without_checksums_is_read(tmp_path):
+    path = tmp_path / 'own.pth'
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({'state_dict': {'w': torch.ones(2000)}}, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(load_checkpoint(path)['state_dict']['w'], torch.ones(2000))
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
 
 
 def test_the_trust_of_a_process_reaches_every_reader(tmp_path, monkeypatch):

@@ -208,6 +208,29 @@ def test_swin_of_mmdet_has_a_loader_of_its_own_that_is_not_asked(file):
     )
 
 
+def test_names_that_the_model_translates_itself_are_counted_and_left():
+    """mmpose 1 reads `keypoint_head.` of mmpose 0, by a hook of its own."""
+    from bocb_mm.backbones.pretrained import loaded_by_itself, rename_for
+
+    class Head(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.head = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)
+            self._register_load_state_dict_pre_hook(self._translate)
+
+        def _translate(self, state, prefix, *_):
+            for key in [k for k in state if k.startswith('keypoint_head.')]:
+                state[key.replace('keypoint_head', 'head')] = state.pop(key)
+
+    model, other = Head(), Head()
+    old = {k.replace('head', 'keypoint_head'): v for k, v in other.state_dict().items()}
+    content = {'state_dict': dict(old)}
+    assert rename_for(model, content, 'old.pth').share == 1
+    assert content['state_dict'].keys() == old.keys()
+    assert torch.equal(model.head.weight, other.head.weight)
+    assert loaded_by_itself(model, {'head.weight': torch.ones(7)}, 'wrong.pth') is None
+
+
 def test_a_checkpoint_that_has_the_models_names_is_left_as_it_is():
     """Layers tell old files by the versions that an OrderedDict carries beside its tensors."""
     from bocb_mm.backbones.pretrained import rename_for
