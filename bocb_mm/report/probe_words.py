@@ -10,6 +10,7 @@ from bocb_mm.report import gap
 from bocb_mm.report.gap import Interval
 
 Result = Mapping[str, Any]
+_MOST_NAMED = 5  # optimizers that their default costs something; the table has them all
 TUNING, FRESH, LONGER = 'tuning', 'fresh', 'longer'
 """Why a run was made: to find the best rate, to confirm it, to see it at another length."""
 
@@ -119,7 +120,10 @@ def _rate(result: Result) -> str:
         for r in sorted(costly, key=lambda r: -costs[r['name']].estimate)
     ]
     if words:
-        return f'The rate matters: {"; ".join(words)}.'
+        more = len(words) - _MOST_NAMED
+        shown = '; '.join(words[:_MOST_NAMED])
+        rest = f'; {more} more lose at least {amount_of_margin}, or diverge' if more > 0 else ''
+        return f'The rate matters: {shown}{rest}.'
     moved = [r['name'] for r in rows if r['lr'] != r['default_lr']]
     open_ = [name for name in moved if not costs[name].high <= margin]  # nan: a single seed
     if open_:

@@ -118,6 +118,18 @@ def test_it_was_the_rate():
     assert 'at its default 0.1 against 0.00625' in found['sentences'][1]
 
 
+def test_of_many_optimizers_the_costliest_defaults_are_named():
+    names = ['SGD', 'LARS', 'AdamW', 'LION', 'Adam', 'NAdam', 'RAdam', 'LAMB']
+    defaults = dict.fromkeys(names, 0.1)
+    every = [
+        replace(r, optimizer=name, lr=r.lr)
+        for k, name in enumerate(names)
+        for r in runs({'SGD': 40 + k}, best={'SGD': 2})
+    ]
+    text = analyse(SUBJECT, every, defaults, 3.0)['sentences'][1]
+    assert text.count(' loses ') == 5 and text.endswith('; 3 more lose at least 3 points, or diverge.')
+
+
 def test_a_default_that_diverges_is_said():
     every = runs({'SGD': 47, 'LARS': 46, 'AdamW': 47, 'LION': 46.5}, best={'SGD': -2})
     every = [
