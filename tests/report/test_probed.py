@@ -127,7 +127,9 @@ def test_of_many_optimizers_the_costliest_defaults_are_named():
         for r in runs({'SGD': 40 + k}, best={'SGD': 2})
     ]
     text = analyse(SUBJECT, every, defaults, 3.0)['sentences'][1]
-    assert text.count(' loses ') == 5 and text.endswith('; 3 more lose at least 3 points, or diverge.')
+    assert text.count(' loses ') == 5 and text.endswith(
+        '; 3 more lose at least 3 points, or diverge.'
+    )
 
 
 def test_a_default_that_diverges_is_said():
