@@ -25,8 +25,8 @@ class AmpOptimWrapper(MMAmpOptimWrapper):
 
     Departs from mmengine 0.10.7: it runs on the CPU; bf16, whose range is that of fp32, has no
     loss scale; gradients are unscaled before the step whether or not they are clipped, so that
-    clipping, step hooks and every optimizer read true gradients; a step with gradients that are
-    not finite is left out.
+    clipping, step hooks and every optimizer read true gradients; in fp16 a step with gradients that
+    are not finite is left out.
 
     Args:
         loss_scale: ``'dynamic'``, a fixed scale, or a dict of ``torch.amp.GradScaler`` arguments.

@@ -7,6 +7,7 @@ from typing import Any
 from torch.distributed.optim import ZeroRedundancyOptimizer as _Zero
 
 from bocb_mm.errors import UserError
+from bocb_mm.optim_wrappers.schedule_free import is_schedule_free
 from bocb_mm.registry import OPTIMIZERS
 
 
@@ -24,7 +25,8 @@ class ZeroRedundancyOptimizer(_Zero):
 
     Raises:
         UserError: Clipping by the norm of all gradients (``max_grad_norm``), of which a process
-            sees its share only, or Sophia, whose Hessian is made for all parameters.
+            sees its share only, Sophia, whose Hessian is made for all parameters, or a
+            schedule-free optimizer, whose average each process has of its share only.
 
     Example:
         >>> optimizer = dict(type='bocb_mm.ZeroRedundancyOptimizer', optimizer_type='LARS', lr=0.1)
@@ -40,6 +42,12 @@ class ZeroRedundancyOptimizer(_Zero):
                 'in every process; train it without ZeroRedundancyOptimizer'
             )
         super().__init__(params, kind, **kwargs)
+        if is_schedule_free(self.optim):
+            raise UserError(
+                f'ZeroRedundancyOptimizer(optimizer_type={optimizer_type}): the average that is '
+                'evaluated and saved would be of a share of the parameters; train it without '
+                'ZeroRedundancyOptimizer'
+            )
         if self.world_size > 1 and any(g.get('max_grad_norm') for g in self.optim.param_groups):
             raise UserError(
                 f'ZeroRedundancyOptimizer: {optimizer_type}(max_grad_norm=...) needs the norm of '

@@ -37,7 +37,7 @@ def prepare(optimizer: Any, group: dict[str, Any], params: list[torch.Tensor]) -
         if p.grad is not None:
             p.grad = laid_as(p, p.grad)
         for key, value in state.items():
-            if key != 'step':
+            if key != 'step' and value is not None:  # as torch saved SGD without momentum
                 state[key] = laid_as(p, value.to(p.dtype))
 
 

@@ -25,6 +25,9 @@ class StateError(UserError, ValueError):
 def load(optimizer: Any, state_dict: StateDict, torch_load: Callable[[StateDict], None]) -> None:
     """Check, let PyTorch load, put the counters where the optimizer wants them.
 
+    PyTorch casts all else to the parameter's dtype; what the optimizer keeps in another one, such
+    as SOAP's bases of half-precision weights, is taken over as it was saved.
+
     Args:
         optimizer: A :class:`~bocb_mm.optimizers.strict.StrictOptimizer`.
         state_dict: As saved.
@@ -52,8 +55,13 @@ def load(optimizer: Any, state_dict: StateDict, torch_load: Callable[[StateDict]
         handle.remove()
     for _, p, example, saved in _saved_parameters(optimizer, checked):
         for key, value in saved.items():
-            if example and _is_counter(example[key]):
+            if not example or value is None:
+                continue
+            if _is_counter(example[key]):
                 optimizer.state[p][key] = _placed(value, example[key])
+            elif example[key].dtype != p.dtype:
+                kept = value.detach().to(p.device, example[key].dtype, copy=True)
+                optimizer.state[p][key] = kept
 
 
 def _is_counter(kind: Any) -> bool:

@@ -39,6 +39,9 @@ def test_it_is_saved_by_all_processes_and_resumed(ranks):
         assert all(map(torch.equal, whole, parts))
 
 
-@pytest.mark.parametrize(('name', 'why'), [('Adan', 'max_grad_norm'), ('Sophia', 'Hessian')])
+@pytest.mark.parametrize(
+    ('name', 'why'),
+    [('Adan', 'max_grad_norm'), ('Sophia', 'Hessian'), ('ScheduleFreeAdamW', 'the average')],
+)
 def test_what_needs_all_parameters_is_refused(name, why, ranks):
     assert all(why in found[name] for found in ranks)

@@ -73,7 +73,11 @@ def rank_of(rank: int, folder: Path) -> None:
     found: dict[str, Any] = {
         name: [weights_after(name, rank, zero) for zero in (False, True)] for name in NAMES
     }
-    for name, more in (('Adan', {'max_grad_norm': 5.0}), ('Sophia', {})):
+    for name, more in (
+        ('Adan', {'max_grad_norm': 5.0}),
+        ('Sophia', {}),
+        ('ScheduleFreeAdamW', {}),
+    ):
         try:
             OPTIMIZERS.build({'type': ZERO, 'optimizer_type': name, 'lr': 0.1, **more,
                               'params': list(ToyNet().parameters())})  # fmt: skip
