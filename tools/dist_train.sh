@@ -13,11 +13,16 @@ shift 2
 [[ $config == *::* || -f $config ]] || die "config $config: no such file"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=${PYTHON:-$root/.venv/bin/python}
-[ -x "$python" ] || python=$(command -v python3) || die "no Python found; run bash tools/setup_env.sh"
+if [ -n "${PYTHON:-}" ]; then
+    python=$(command -v "$PYTHON") || die "PYTHON=$PYTHON: no such program"
+else
+    python=$(command -v "$root/.venv/bin/python" || command -v python3) || die "no Python found; run bash tools/setup_env.sh"
+fi
 
-if [ "${NNODES:-1}" -gt 1 ]; then
-    rendezvous=(--nnodes "$NNODES" --node_rank "${NODE_RANK:?NODE_RANK is needed with NNODES > 1}"
+nodes=${NNODES:-1}
+[[ $nodes =~ ^[1-9][0-9]*$ ]] || die "NNODES=$nodes: a whole number of at least 1 is expected"
+if [ "$nodes" -gt 1 ]; then
+    rendezvous=(--nnodes "$nodes" --node_rank "${NODE_RANK:?NODE_RANK is needed with NNODES > 1}"
         --master_addr "${MASTER_ADDR:?MASTER_ADDR is needed with NNODES > 1}"
         --master_port "${MASTER_PORT:-${PORT:-29500}}")
 elif [ -n "${MASTER_PORT:-${PORT:-}}" ]; then

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds sdist and wheel, installs the wheel into an empty environment and works there as a new user
-# does, in a folder that is not the checkout. Minutes, and a few GB in DIR, deleted unless KEEP=1.
+# does, in a folder that is not the checkout. Minutes, and a few GB in a new folder in DIR, deleted
+# unless KEEP=1.
 # Usage: bash tools/release_check.sh [DIR]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -9,9 +10,10 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 uv=${UV:-$(command -v uv || echo "$root/.uv/bin/uv")}
 [ -x "$uv" ] || die "no uv; run bash tools/setup_env.sh, which gets it, or set UV"
-place=${1:-$(mktemp -d)}
-mkdir -p "$place/empty"
-place=$(cd "$place" && pwd)
+parent=${1:-${TMPDIR:-/tmp}}
+mkdir -p "$parent"
+place=$(mktemp -d "$(cd "$parent" && pwd)/release.XXXXXX")
+mkdir "$place/empty"
 [ "${KEEP:-0}" = 1 ] || trap 'rm -rf "$place"' EXIT
 
 say "building: the sdist, and the wheel from it"

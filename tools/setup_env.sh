@@ -6,6 +6,9 @@
 #        minutes: needs g++ or clang and, for CUDA, an nvcc of torch's own CUDA version. Later calls
 #        keep it so; MMCV_OPS=0 goes back.
 set -euo pipefail
+# Paths as the caller gave them.
+if [[ ${UV:-} == */* ]]; then UV=$(realpath "$UV"); fi
+if [[ ${PYTHON:-} == */* ]]; then PYTHON=$(realpath -s "$PYTHON"); fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf '\033[1m[setup]\033[0m %s\n' "$*" >&2; }
@@ -18,10 +21,6 @@ find_uv() {
     fi
 }
 
-PYTHON=${PYTHON:-$(command -v python3 || true)}
-[ -n "$PYTHON" ] || die "no python3 on PATH; install Python 3.10, 3.11, 3.12 or 3.13"
-"$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
-    || die "$("$PYTHON" -V) is not supported; set PYTHON to a Python 3.10, 3.11, 3.12 or 3.13"
 # Not said: as the environment that stands.
 if [ -z "${MMCV_OPS:-}" ]; then
     MMCV_OPS=$(grep -qs 'mm-ops$' .venv/.setup.stamp && echo 1 || echo 0)
@@ -37,10 +36,22 @@ exec 9<pyproject.toml
 flock 9
 
 # Up to date already? Then not even the registry is asked.
-stamp="$(cat pyproject.toml "$0" | cksum) $extra"
-if [ "$(cat .venv/.setup.stamp 2>/dev/null)" = "$stamp" ]; then
+stamp="$(cat pyproject.toml tools/setup_env.sh | cksum) $extra"
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+stands=$(version .venv/bin/python || true)
+if [ -n "${PYTHON:-}" ] && [ -n "$stands" ] && [ "$(version "$PYTHON" || true)" != "$stands" ]; then
+    die ".venv is of Python $stands, PYTHON=$PYTHON is not; delete .venv to build it anew"
+fi
+if [ -n "$stands" ] && [ "$(cat .venv/.setup.stamp 2>/dev/null)" = "$stamp" ]; then
     say "environment ready: .venv"
     exit 0
+fi
+
+PYTHON=${PYTHON:-$(command -v python3 || true)}
+[ -n "$PYTHON" ] || die "no python3 on PATH; install Python 3.10, 3.11, 3.12 or 3.13"
+if [ -z "$stands" ]; then
+    "$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+        || die "$("$PYTHON" -V) is not supported; set PYTHON to a Python 3.10, 3.11, 3.12 or 3.13"
 fi
 
 uv=$(find_uv)
@@ -75,7 +86,7 @@ choose_cuda() {
     fi
 }
 
-[ -x .venv/bin/python ] || "$uv" venv --quiet --python "$PYTHON" .venv
+[ -n "$stands" ] || "$uv" venv --quiet --clear --python "$PYTHON" .venv
 if [ "$extra" = mm ]; then
     say "building .venv: a few GB of downloads the first time, a minute from then on"
     sync

@@ -16,8 +16,11 @@ gpus=${GPUS:-1}
 command -v sbatch >/dev/null || die "no sbatch on PATH: this node does not run Slurm; start bocb sweep work on each machine"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=${PYTHON:-$root/.venv/bin/python}
-[ -x "$python" ] || python=$(command -v python3) || die "no Python found; run bash tools/setup_env.sh"
+if [ -n "${PYTHON:-}" ]; then
+    python=$(command -v "$PYTHON") || die "PYTHON=$PYTHON: no such program"
+else
+    python=$(command -v "$root/.venv/bin/python" || command -v python3) || die "no Python found; run bash tools/setup_env.sh"
+fi
 
 resources=(--cpus-per-task="${CPUS_PER_TASK:-5}")
 [ "$gpus" = 0 ] || resources+=(--gres="gpu:$gpus")

@@ -58,10 +58,9 @@ while read -r name python torch vision more; do
     if build "$name" "$python" "$torch" "$vision" $more >"$log" 2>&1; then
         built="$((SECONDS - start)) s"
         OMP_NUM_THREADS=1 "$MATRIX/$name/bin/python" -m pytest -q $CORE >>"$log" 2>&1 || true
-        outcome=$(grep -E '(passed|failed|error).* in ' "$log" | tail -1 | tr -d '=')
-        [ -n "$outcome" ] || outcome=$(tail -1 "$log")
+        outcome=$({ grep -E '(passed|failed|error).* in ' "$log" || tail -1 "$log"; } | tail -1 | tr -d '=')
     else
-        built=$(grep -v '^ *$' "$log" | tail -1)
+        built=$({ grep -v '^ *$' "$log" || echo 'no output'; } | tail -1)
     fi
     printf '| %s | %s | %s | %s | %s |\n' "$name" "$python" "$torch" "$built" "$outcome" | tee -a "$results"
     [ "${KEEP:-0}" = 1 ] || rm -rf "${MATRIX:?}/$name"

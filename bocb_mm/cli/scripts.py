@@ -29,7 +29,7 @@ def run_script(name: str, argv: Sequence[str] | None, config_at: int | None = No
     if config_at is not None and len(words) > config_at:
         words[config_at] = shipped.find_config(words[config_at])
     sys.stdout.flush()
-    environment = {**os.environ, 'PYTHON': os.environ.get('PYTHON') or sys.executable}
+    environment = {**os.environ, 'PYTHON': sys.executable}
     os.execvpe('bash', ['bash', str(script), *words], environment)
 
 

@@ -26,12 +26,22 @@ def launch(root, script, *argv, cwd, **env):
         ('dist_train.sh', ['gone.py', '2'], 'gone.py: no such file'),
         ('slurm_train.sh', ['part', 'job', '{config}'], 'usage:'),
         ('slurm_train.sh', ['part', 'job', 'gone.py', 'w'], 'gone.py: no such file'),
+        ('NNODES=two dist_train.sh', ['{config}', '2'], 'NNODES=two: a whole number'),
+        (
+            'PYTHON=python3.99 dist_train.sh',
+            ['{config}', '2'],
+            'PYTHON=python3.99: no such program',
+        ),
+        ('GPUS=x slurm_train.sh', ['part', 'job', '{config}', 'w'], 'GPUS=x: a whole number'),
+        ('GPUS_PER_NODE=0 slurm_train.sh', ['part', 'job', '{config}', 'w'], 'GPUS_PER_NODE=0: a'),
     ],
 )
 def test_a_mistake_gets_one_line_before_anything_starts(root, tmp_path, script, argv, words):
     config = tmp_path / 'c.py'
     config.write_text('')
-    done = launch(root, script, *[a.format(config=config) for a in argv], cwd=tmp_path)
+    *told, script = script.split()
+    env = dict(word.split('=') for word in told)
+    done = launch(root, script, *[a.format(config=config) for a in argv], cwd=tmp_path, **env)
     assert done.returncode == 2
     assert done.stderr.startswith('error: ') and words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -33,14 +33,15 @@ def setup(root, tmp_path, monkeypatch):
 
     program('uv', UV)
     program('c++', '')
-    for name in ('UV', 'MMCV_OPS', 'CUDA_HOME', 'FORCE_CUDA', 'CUDA_VISIBLE_DEVICES'):
+    for name in ('UV', 'PYTHON', 'MMCV_OPS', 'CUDA_HOME', 'FORCE_CUDA', 'CUDA_VISIBLE_DEVICES'):
         monkeypatch.delenv(name, raising=False)
 
-    def call(nvcc=None, **env):
+    def call(nvcc=None, where='.', **env):
         if nvcc:
             program('nvcc', NVCC.format(nvcc))
         done = subprocess.run(
-            ['bash', 'tools/setup_env.sh'], cwd=tmp_path, capture_output=True, text=True,
+            ['bash', os.path.relpath(tmp_path / 'tools' / 'setup_env.sh', tmp_path / where)],
+            cwd=tmp_path / where, capture_output=True, text=True,
             env={**os.environ, 'PATH': f'{programs}:{os.environ["PATH"]}', **env},
         )  # fmt: skip
         calls = tmp_path / 'calls'
@@ -78,6 +79,24 @@ def test_the_choice_is_kept_until_another_is_made(setup):
     assert setup()[1] == []
     assert len(setup(MMCV_OPS='0')[1]) == 1
     assert setup()[1] == []
+
+
+@pytest.mark.parametrize('where', ['..', 'tools'])
+def test_it_may_be_called_from_another_folder(setup, where):
+    assert setup(where=where)[0].returncode == 0
+    assert setup(where=where)[1] == []
+
+
+def test_an_environment_whose_python_is_gone_is_built_anew(setup, tmp_path):
+    setup()
+    (tmp_path / '.venv' / 'bin' / 'python').unlink()
+    assert len(setup()[1]) == 1 and setup()[1] == []
+
+
+def test_a_python_other_than_that_of_the_environment_is_refused(setup):
+    setup()
+    done, calls = setup(PYTHON=shutil.which('python3'))
+    assert (done.returncode, calls) == (1, []) and '.venv is of Python 12.8' in done.stderr
 
 
 def test_a_build_that_failed_is_done_again(setup, tmp_path):
