@@ -60,14 +60,13 @@ class Study:
         place = Path(os.path.abspath(directory))
         given = {'folder': str(Path.cwd()), **settings}
         _refuse_existing(place)
-        study = cls(place, _with_notes(Plan((), **given).with_cells(cells)))
+        plan = _with_notes(Plan((), **given).with_cells(cells))
         if not takes_over:
-            study._refuse_runs(study.plan.cells)
+            _refuse_runs(plan.cells, _runs(place, plan))
         with _locked(place):
             _refuse_existing(place)  # nobody else has created it since
-            study.plan.save(place)
-            study._read = _written(place)
-        return study
+            plan.save(place)
+            return cls(place, plan)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str]) -> Study:
@@ -96,7 +95,7 @@ class Study:
             plan = _with_notes(before.with_cells(cells))
             if plan != before:
                 known = set(before.cells)
-                self._refuse_runs([cell for cell in plan.cells if cell not in known])
+                _refuse_runs([cell for cell in plan.cells if cell not in known], self.runs)
                 plan.save(self.directory)
             self.plan, self._read = plan, _written(self.directory)
         return len(plan.cells) - len(before.cells)
@@ -131,7 +130,7 @@ class Study:
     @property
     def runs(self) -> Path:
         """The directory of the run directories."""
-        return Path(self.plan.folder, self.plan.work_dir) if self.plan.work_dir else self.directory
+        return _runs(self.directory, self.plan)
 
     def row(self, cell: Cell) -> Row:
         """What has become of a trial."""
@@ -151,15 +150,20 @@ class Study:
                 if run is not None and run.status == 'completed':
                     start_anew(directory, '.failed')
 
-    def _refuse_runs(self, cells: Iterable[Cell]) -> None:
-        """A directory's name says nothing of the options that all trials share."""
-        for cell in cells:
-            folder = self.directory_of(cell)
-            if (folder / FILE_NAME).exists():
-                raise UserError(
-                    f'{folder}: holds a run already, which the study would count as its own; give '
-                    'the study another directory, or move the run away'
-                )
+
+def _runs(directory: Path, plan: Plan) -> Path:
+    return Path(plan.folder, plan.work_dir) if plan.work_dir else directory
+
+
+def _refuse_runs(cells: Iterable[Cell], runs: Path) -> None:
+    """A directory's name says nothing of the options that all trials share."""
+    for cell in cells:
+        folder = cell.directory(runs)
+        if (folder / FILE_NAME).exists():
+            raise UserError(
+                f'{folder}: holds a run already, which the study would count as its own; give the '
+                'study another directory, or move the run away'
+            )
 
 
 def _written(directory: Path) -> tuple[int, int] | None:

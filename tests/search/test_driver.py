@@ -52,8 +52,7 @@ def test_every_way_to_end_is_recorded_and_only_the_machines_are_tried_again(
     # Those that failed are tried again when asked for; the rest is not.
     study.try_again()
     assert work(study, HERE, train=plain.quick) == 0
-    assert {r.column for r in study.rows()} == {'done', 'diverged', 'failed'}
-    assert {int(r.cell.lr) for r in study.rows() if r.column != 'done'} == {3, 8}
+    assert {int(r.cell.lr): r.column for r in study.rows() if r.column != 'done'} == {3: 'diverged'}
 
 
 def test_limits_shards_and_trials_added_on_the_way(make_study, diary):

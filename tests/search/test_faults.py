@@ -203,7 +203,9 @@ class Node:
 
     def __init__(self, folder, *argv):
         self.log = (folder / 'node.log').open('a')
+        # Ray 2.60 with grpcio 1.85 forks a client's server, which hangs now and then otherwise.
         environment = {**os.environ, 'RAY_DISABLE_IMPORT_WARNING': '1'}
+        environment['GRPC_ENABLE_FORK_SUPPORT'] = '0'
         ray = [sys.executable, '-m', 'ray.scripts.scripts', 'start', '--block', *argv]
         self.process = subprocess.Popen(
             [*ray, '--num-cpus=1', '--object-store-memory=80000000', '--disable-usage-stats'],
