@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import reprlib
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +42,7 @@ _EXPECTED: dict[str, tuple[Any, str]] = {
     'auto_scale_lr': _DICT,
     'auto_scale_lr.base_batch_size': _COUNT,
     'default_scope': _TEXT,
+    'log_level': ((str, int), 'a text'),
     'recipe': _TEXT,
     'load_from': _TEXT,
     'pretrained': _TEXT,
@@ -84,3 +86,10 @@ def check_shape(cfg: Config, name: str) -> None:
             raise UserError(
                 f'config {name}: {path} is {value}, at least {_LEAST[path]} is expected'
             )
+    # A logger of the same second takes any: mmengine looks at the level when it makes one.
+    level = cfg.get('log_level')
+    if isinstance(level, str) and not isinstance(logging.getLevelName(level), int):
+        raise UserError(
+            f'config {name}: log_level is {level!r}, DEBUG, INFO, WARNING, ERROR or CRITICAL is '
+            'expected'
+        )

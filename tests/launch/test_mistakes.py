@@ -57,7 +57,7 @@ def start(config, tmp_path, monkeypatch):
         ('train_dataloader = None', 'train_dataloader, train_cfg, and optim_wrapper should be'),
         ("default_hooks = dict(checkpoint='x')", 'hook should be an instance of Hook or dict'),
         ('auto_scale_lr = dict(enable=True)', 'Lack of `base_batch_size`'),
-        ("log_level = 'LOUD'", 'LOUD'),
+        ("log_level = 'LOUD'", "log_level is 'LOUD', DEBUG, INFO"),
         ('model = dict(head=dict(num_classes=2))', 'num_classes is 2, but the training .* 4 class'),
         # found without building
         ('train_cfg = dict(max_epochs=0)', 'max_epochs is 0, at least 1 is expected'),
