@@ -8,11 +8,10 @@ from typing import Any
 
 from bocb_mm.config import edit
 from bocb_mm.config.describe import task_of, task_of_rates
-from bocb_mm.config.identity import what_it_trains
+from bocb_mm.config.identity import COMPARED, what_it_trains
 from bocb_mm.errors import UserError
 
 _OF_THE_MACHINE = ('data_root', 'num_workers')  # anywhere in a config
-_NOT_IN_HASHES = ('load_from', 'headline_metric')  # but a study compares runs of one of each
 _MOST_SHOWN = 5
 _TOOLBOXES = {'classification': 'mmpretrain', 'detection': 'mmdet', 'pose': 'mmpose'}
 
@@ -24,7 +23,7 @@ def note(config: str, options: Mapping[str, Any]) -> dict[str, Any]:
         UserError: The config cannot be read.
     """
     cfg = edit.load_config(config, options)
-    trains = {**what_it_trains(cfg), **{name: cfg.get(name) for name in _NOT_IN_HASHES}}
+    trains = {**what_it_trains(cfg), **{name: cfg.get(name) for name in COMPARED}}
     return {
         'task': task_of_rates(cfg),
         'recipe': edit.recipe_of(cfg),
@@ -50,7 +49,7 @@ def check(config: str, options: Mapping[str, Any], before: Mapping[str, Any]) ->
         UserError: What is different in it, or that it cannot be read.
     """
     was, now = before['trains'], note(config, options)['trains']
-    for name in _NOT_IN_HASHES:
+    for name in COMPARED:
         if name not in was:  # a plan of an earlier release
             now.pop(name)
     changes = list(_differences(was, now))

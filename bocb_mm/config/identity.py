@@ -27,6 +27,8 @@ _NOT_HASHED = (
     'experiment_name', 'data_root', 'pretrained_command', 'headline_metric', 'lr_origin',
     'lr_source',
 )  # fmt: skip
+COMPARED = ('load_from', 'headline_metric')
+"""In no hash, since a run is the same without; yet runs that are compared must agree in them."""
 _NOT_HASHED_OF_LOADERS = ('pin_memory', 'persistent_workers', 'collate_fn')  # by the machine
 # Arguments of a backbone that do not make it another network.
 _NOT_ARCHITECTURE = (

@@ -106,7 +106,7 @@ def _load_all(model: nn.Module, content: dict[str, Any], checkpoint: str) -> Non
     if missing:
         own = loaded_by_itself(model, weights, checkpoint)
         if own is not None and not own.fresh:
-            return
+            return  # loaded: the toolbox knows its own older names
         wrong = [name for name in missing if name in match.weights]
         raise UserError(
             f'{checkpoint}: not of this model: {len(missing) - len(wrong)} of '

@@ -365,7 +365,7 @@ def _result(
     spent = sum(o.seconds or 0.0 for o in outcomes.values())
     return {
         **result,
-        'unit': '' if scales.scale(metric, evaluator).unit in ('pixels', 'number') else '%',
+        'unit': '%' if subject.unit == 'points' else '',
         'covariates': seen.covariates,
         'cost': {'runs': len(runs), 'run_seconds': round(spent, 1), 'look': asdict(seen)},
         'protocol': {**asdict(protocol), 'starts': _plain(protocol.starts)},

@@ -141,9 +141,9 @@ def _of_config(options: Options, path: str) -> Target:
 
 def _identity(cfg: Mapping[str, Any]) -> str:
     """Hash of what is trained, from which weights, and judged by what."""
-    from bocb_mm.config.identity import hash_of
+    from bocb_mm.config.identity import COMPARED, hash_of
 
-    more = [cfg.get(name) for name in ('load_from', 'headline_metric')]
+    more = [cfg.get(name) for name in COMPARED]
     return _hash((hash_of(cfg), more)) if any(more) else hash_of(cfg)
 
 

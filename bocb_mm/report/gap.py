@@ -65,16 +65,15 @@ class Interval:
     high: float = math.nan
 
     def __str__(self) -> str:
-        return f'{self:.1f}'
+        return format(self)
 
-    def __format__(self, digits: str) -> str:
-        """With so many decimals: ``f'{interval:.3f}'``."""
+    def __format__(self, spec: str) -> str:
+        """With as many decimals as asked for, ``f'{interval:.3f}'``; one by default."""
         if math.isnan(self.estimate):
             return 'unknown'
-        ends = [f'{v:+{digits}}' for v in (self.low, self.high)]
-        return (
-            f'{self.estimate:+{digits}} [{", ".join(ends) if self.low == self.low else "unknown"}]'
-        )
+        spec = spec or '.1f'
+        ends = [] if math.isnan(self.low) else [f'{v:+{spec}}' for v in (self.low, self.high)]
+        return f'{self.estimate:+{spec}} [{", ".join(ends) or "unknown"}]'
 
     def to_json(self) -> list[float | None]:
         """The three numbers, None for NaN."""

@@ -16,7 +16,7 @@ import bocb_mm
 from bocb_mm.report import gap, html, layers, stats, style
 from bocb_mm.report.figures import Figure, render
 from bocb_mm.report.gap import Interval
-from bocb_mm.report.probe_words import FRESH, TUNING, amount, digits
+from bocb_mm.report.probe_words import FRESH, TUNING, amount, digits, margin_of, unit
 
 Result = Mapping[str, Any]
 
@@ -37,13 +37,12 @@ def page(result: Result) -> str:
     name = result['subject']['backbone']
     drawn = {f.name: html.figure_view(name, f, render(f)[0]) for f in figures(result)}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    unit = result['subject'].get('unit', 'points')
     return environment.from_string(template).render(
         css=Markup(css),
         subject=result['subject'],
         sentences=result['sentences'],
-        margin=f'{result["margin"]:g} {unit}'.rstrip(),
-        unit=unit or "the metric's own unit",
+        margin=margin_of(result),
+        unit=unit(result) or "the metric's own unit",
         figures=drawn,
         facts=_facts(result),
         optimizers=[_optimizer(result, row) for row in result['optimizers']],
@@ -72,7 +71,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ('Budget of a run', subject['budget']),
         (f'Gap G: {a} minus {b}', amount(result, Interval.of(found['interval']))),
         ('Range R over the optimizers', amount(result, Interval.of(behind['interval']))),
-        ('Margin', f'{result["margin"]:g} {subject.get("unit", "points")}'.rstrip()),
+        ('Margin', margin_of(result)),
         ('Fresh seeds', str(found['seeds'])),
         *_to_decide(found),
         ('Data, metric', f'{subject["dataset"]}, {subject["metric"]}'),
@@ -250,8 +249,9 @@ def _gap(result: Result) -> Any:
         1.6 * margin, *(1.1 * abs(v) for _, i, _ in rows for v in (i.low, i.high) if v == v)
     )
     axes.set_xlim(-reach, reach)
-    unit = result['subject'].get('unit', 'points')
-    axes.set_xlabel(f'{unit or result["subject"]["metric"]}; band: the margin of {margin:g}')
+    axes.set_xlabel(
+        f'{unit(result) or result["subject"]["metric"]}; band: the margin of {margin:g}'
+    )
     return made
 
 

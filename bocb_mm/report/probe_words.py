@@ -33,7 +33,17 @@ def digits(result: Result) -> int:
 
 def amount(result: Result, value: Any) -> str:
     """A number or an interval with as many digits as matter, and its unit."""
-    return f'{value:.{digits(result)}f} {result["subject"].get("unit", "points")}'.rstrip()
+    return f'{value:.{digits(result)}f} {unit(result)}'.rstrip()
+
+
+def margin_of(result: Result) -> str:
+    """The margin with its unit."""
+    return f'{result["margin"]:g} {unit(result)}'.rstrip()
+
+
+def unit(result: Result) -> str:
+    """Unit of results; files of earlier releases have points."""
+    return str(result['subject'].get('unit', 'points'))
 
 
 def _nothing(result: Result) -> tuple[str, str, str]:
@@ -106,7 +116,6 @@ def _lost(result: Result) -> str:
 
 def _rate(result: Result) -> str:
     margin, rows = result['margin'], [r for r in result['optimizers'] if r['fresh']]
-    amount_of_margin = f'{margin:g} {result["subject"].get("unit", "points")}'.rstrip()
     costs = {r['name']: Interval.of(r['default_cost']) for r in rows}
     costly = [r for r in rows if costs[r['name']].low > 0 and costs[r['name']].estimate >= margin]
     words = [
@@ -122,16 +131,16 @@ def _rate(result: Result) -> str:
     if words:
         more = len(words) - _MOST_NAMED
         shown = '; '.join(words[:_MOST_NAMED])
-        rest = f'; {more} more lose at least {amount_of_margin}, or diverge' if more > 0 else ''
+        rest = f'; {more} more lose at least {margin_of(result)}, or diverge' if more > 0 else ''
         return f'The rate matters: {shown}{rest}.'
     moved = [r['name'] for r in rows if r['lr'] != r['default_lr']]
     open_ = [name for name in moved if not costs[name].high <= margin]  # nan: a single seed
     if open_:
         return (
-            f'That it is the rate is not shown: no default costs {amount_of_margin} for sure, '
+            f'That it is the rate is not shown: no default costs {margin_of(result)} for sure, '
             f'though {", ".join(open_)} might.'
         )
-    return f'It is not the rate: no default costs more than the margin of {amount_of_margin}.'
+    return f'It is not the rate: no default costs more than the margin of {margin_of(result)}.'
 
 
 def _train(result: Result) -> str:

@@ -140,6 +140,13 @@ def test_the_number_of_seeds_decides_in_four_of_five():
     assert 0.7 <= decided / 200 <= 0.95
 
 
+def test_an_interval_is_shown_with_one_decimal_or_as_asked():
+    interval = Interval(2.94, 1.5, 4.44)
+    assert f'{interval}' == str(interval) == '+2.9 [+1.5, +4.4]'
+    assert f'{interval:.2f}' == '+2.94 [+1.50, +4.44]'
+    assert f'{Interval(2.0)}' == '+2.0 [unknown]' and f'{Interval(math.nan)}' == 'unknown'
+
+
 @pytest.mark.parametrize('d', [0.0, 0.5])
 def test_within_the_margin_the_number_of_seeds_decides_too(d):
     """Both ends of the interval must clear it."""
